@@ -26,7 +26,9 @@ def make_torrent(
     if files is None:
         info[b"length"] = len(data)
     else:
-        info[b"files"] = [{b"length": len(c), b"path": [p.encode() for p in path.split("/")]} for path, c in files.items()]
+        info[b"files"] = [
+            {b"length": len(c), b"path": [p.encode() for p in path.split("/")]} for path, c in files.items()
+        ]
     if private:
         info[b"private"] = 1
     outer: dict[bytes, object] = {b"info": info}

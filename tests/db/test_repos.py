@@ -98,7 +98,14 @@ async def test_a_private_torrent_is_told_only_to_those_who_showed_it(
     await node.complete(hash, 2)
     eve = await held.get("eve", await held.add("eve", Magnet(hash=PRIVATE.hash), 3))
     assert eve
-    assert (eve.visible, eve.name, eve.size, eve.files, eve.complete, eve.private) == (False, "", None, None, False, False)
+    assert (eve.visible, eve.name, eve.size, eve.files, eve.complete, eve.private) == (
+        False,
+        "",
+        None,
+        None,
+        False,
+        False,
+    )
     assert await held.holds("eve", [hash]) == set()
     assert await held.holds("ann", [hash]) == {hash}
     bob = await held.get("bob", await held.add("bob", PRIVATE, 4))
@@ -143,7 +150,9 @@ async def test_forgetting_gives_way_to_being_wanted_again(held: SqliteTorzRepo, 
     assert back.wanted
 
 
-async def test_what_was_let_go_and_taken_back_in_time_is_still_cached(held: SqliteTorzRepo, node: SqliteNodeRepo) -> None:
+async def test_what_was_let_go_and_taken_back_in_time_is_still_cached(
+    held: SqliteTorzRepo, node: SqliteNodeRepo
+) -> None:
     id = await held.add("ann", GREETING, 1)
     await node.complete(HASH, 1)
     await held.remove("ann", id)
@@ -185,7 +194,9 @@ async def test_a_video_hash_joins_its_file(held: SqliteTorzRepo, node: SqliteNod
     assert b'"name":"b.mkv","size":30,"video_hash":"8e245d9679d31e12"' in one.files
 
 
-async def test_two_torrents_with_the_same_first_eight_bytes_stay_apart(database: Database, held: SqliteTorzRepo) -> None:
+async def test_two_torrents_with_the_same_first_eight_bytes_stay_apart(
+    database: Database, held: SqliteTorzRepo
+) -> None:
     twin = HASH[:8] + bytes(12)
     await held.add("ann", GREETING, 1)
     await held.add("ann", Magnet(hash=InfoHash(twin), name="twin"), 1)

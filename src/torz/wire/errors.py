@@ -88,7 +88,10 @@ def headers_of(error: e.TorzError, store_name: str = "") -> dict[str, str]:
 def encode(error: e.TorzError, request_id: str) -> bytes:
     """The envelope of the torz endpoints; what Torz adds to the contract stands behind it."""
     row = row_of(error)
-    items = [ErrorDetail(i.message, i.domain, i.location, i.location_type) for i in error.items]
+    items = [
+        ErrorDetail(domain=i.domain, location=i.location, locationType=i.location_type, message=i.message)
+        for i in error.items
+    ]
     shape = ErrorShape(row.code, error.message, items, type_of(error), request_id, row.status, error.hint or UNSET)
     return msgspec.json.encode(ErrorAnswer(shape)) + b"\n"
 

@@ -227,11 +227,11 @@ class GenerateLink(msgspec.Struct):
     link: Annotated[str, Meta(description="The `link` of a file.")] = ""
 
 
-class ErrorDetail(msgspec.Struct, omit_defaults=True):
-    message: str
+class ErrorDetail(msgspec.Struct, omit_defaults=True, kw_only=True):
     domain: str = ""
     location: str = ""
     locationType: str = ""  # noqa: N815 - the contract's word
+    message: str
 
 
 class ErrorShape(msgspec.Struct):
