@@ -205,7 +205,7 @@ def _about(stream: Stream) -> dict[str, str]:
 
 def media_type(name: str) -> str:
     """By the extension; what a browser would run is called plain bytes."""
-    suffix = "." + name.rpartition(".")[2].lower()
+    suffix = "." + name.lower().rpartition(".")[2] if "." in name else ""
     guessed = _TYPES.get(suffix) or mimetypes.guess_type("x" + suffix)[0] or "application/octet-stream"
     return "application/octet-stream" if guessed in _ACTIVE else guessed
 

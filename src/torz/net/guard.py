@@ -78,6 +78,8 @@ class Fetcher:
         target = URL(url)
         if target.scheme not in ("http", "https") or not target.host:
             raise _refused("Only http and https addresses are fetched.")
+        if _is_odd_number(target.host):
+            raise _refused("The host is a number that is no address.")
         if _is_address(target.host) and not (self._allowed.host(target.host) or self._allowed.address(target.host)):
             raise _refused(_PRIVATE)
         return target
@@ -147,6 +149,11 @@ def _why(exc: Exception) -> str:
     if isinstance(exc, ValueError):
         return "That is not an address that can be fetched."
     return "The address did not answer as a web server does."
+
+
+def _is_odd_number(host: str) -> bool:
+    """Such as 127.1 or 2130706433, which some resolvers take for an address and no URL needs."""
+    return host.replace(".", "").isdigit() and not _is_address(host)
 
 
 def _is_address(host: str) -> bool:
