@@ -138,7 +138,7 @@ class Protocol(HttpToolsProtocol):
         scope = self.scope
         scope["method"] = self.parser.get_method().decode("ascii")
         scope["http_version"] = version
-        scope["extensions"] = {"http.response.zerocopysend": {}} if self.scheme == "http" else {}  # type: ignore[typeddict-unknown-key]
+        scope["extensions"] = {"http.response.zerocopysend": {}} if self.scheme == "http" else {}
         target = self.url if self.url.startswith(b"/") else _origin_form(self.url)
         path, _, query = target.partition(b"?")
         text = path.decode("latin-1")
@@ -264,5 +264,3 @@ def _origin_form(target: bytes) -> bytes:
     _, scheme, rest = target.partition(b"://")
     slash = rest.find(b"/")
     return rest[slash:] if scheme and slash >= 0 else b"/"
-
-

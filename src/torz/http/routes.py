@@ -3,9 +3,9 @@
 from torz.http.docs import DocsHandlers
 from torz.http.health import HealthHandlers
 from torz.http.links import LinkHandlers
-from torz.http.videos import send_video
 from torz.http.torz import DIRECT_LINKS, CheckQuery, LegacyCheckQuery, Paging, TorzHandlers
 from torz.http.typed import Entry, Route
+from torz.http.videos import send_video
 from torz.wire.shapes import (
     AddedTorz,
     AddLink,

@@ -26,7 +26,7 @@ class Server:
         self.port = port
         self._hosts = hosts
         self._config = Config(
-            app,  # type: ignore[arg-type]
+            app,
             http=Protocol,
             ws="none",
             lifespan="off",

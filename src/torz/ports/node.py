@@ -117,8 +117,11 @@ Command = Nudge | Watch | Unwatch | Read | Unread
 class NodeLink(Protocol):
     """A connection to a node that mends itself. While it is down, `alive` is false and commands raise Unavailable."""
 
-    alive: bool
     vitals: Vitals | None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the node is there."""
 
     def progress(self, hash: bytes) -> Progress | None:
         """The last thing heard of a torrent, while the node is there."""

@@ -1,0 +1,164 @@
+"""The node's files: a folder per torrent, resume data, and what tells a clean stop from a crash."""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+from typing import IO
+
+from torz.domain.errors import TorzError
+from torz.ports.repo import Layout
+
+
+class FolderTaken(TorzError):
+    """another engine uses the data folder."""
+
+
+class DataFolder:
+    """Everything of a node lies below one folder. `hash` is always the 20 raw bytes, so no name of a torrent counts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.torrents = root / "torrents"
+        self._resume = root / "resume"
+        self._clean = root / "node.clean"
+        self._boot = root / "node.boot"
+
+    def lock(self) -> IO[str]:
+        """Have it for ourselves until what is given is closed. Raises FolderTaken."""
+        handle = (self.root / "node.lock").open("w")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            handle.close()
+            raise FolderTaken from exc
+        return handle
+
+    def prepare(self) -> None:
+        """Make the folders, and try that they can be written. Raises OSError."""
+        for folder in (self.torrents, self._resume):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = self.torrents / ".probe"
+        probe.write_bytes(b"x")
+        probe.unlink()
+
+    def folder(self, hash: bytes) -> Path:
+        return self.torrents / hash.hex()
+
+    def begin(self) -> tuple[bool, bool]:
+        """Note that we run: whether the last run stopped in order, and whether the machine has been up since."""
+        clean = self._clean.exists()
+        self._clean.unlink(missing_ok=True)
+        boot = boot_id()
+        same_boot = boot != "" and _read_text(self._boot) == boot
+        self._boot.write_text(boot)
+        return clean, same_boot
+
+    def end(self) -> None:
+        """Note that all is saved."""
+        _write(self._clean, b"")
+
+    def read_resume(self, hash: bytes) -> list[bytes]:
+        """The resume data there is, the latest first; which of it is whole is for the engine to say."""
+        found = []
+        for path in (self._resume_path(hash), self._resume_path(hash).with_suffix(".prev")):
+            if path.exists():
+                found.append(path.read_bytes())
+        return found
+
+    def write_resume(self, hash: bytes, data: bytes) -> None:
+        """Replace the resume data in one step, and keep what was before."""
+        path = self._resume_path(hash)
+        if path.exists():
+            path.replace(path.with_suffix(".prev"))
+        _write(path, data)
+
+    def forget(self, hash: bytes) -> None:
+        """Remove a torrent's data and all we noted of it. Links are removed and never followed."""
+        if self.folder(hash).exists():
+            shutil.rmtree(self.folder(hash))
+        for suffix in (".resume", ".prev"):
+            self._resume_path(hash).with_suffix(suffix).unlink(missing_ok=True)
+
+    def missing(self, hash: bytes, layout: Layout) -> str:
+        """The first file that is not there in full; empty when all are."""
+        folder = self.folder(hash)
+        for place in layout.places:
+            try:
+                found = (folder / place.path).lstat().st_size
+            except OSError:
+                return place.path
+            if found < place.size:
+                return place.path
+        return ""
+
+    def sync(self, hash: bytes, layout: Layout) -> None:
+        """Have the files survive a power cut."""
+        for place in layout.places:
+            fd = os.open(self.folder(hash) / place.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def free(self) -> int:
+        """Bytes that can still be written."""
+        stat = os.statvfs(self.torrents)
+        return stat.f_bavail * stat.f_frsize
+
+    def _resume_path(self, hash: bytes) -> Path:
+        return self._resume / f"{hash.hex()}.resume"
+
+
+def read_span(folder: Path, layout: Layout, start: int, stop: int) -> bytes:
+    """Bytes of the torrent as they are on disk; what belongs to no visible file is padding, and zero.
+
+    Raises OSError when a file is not there. What is not written yet reads as zeros or is short.
+    """
+    span = bytearray(stop - start)
+    for place in layout.places:
+        begin, end = max(start, place.offset), min(stop, place.offset + place.size)
+        if begin < end:
+            fd = os.open(folder / place.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                data = os.pread(fd, end - begin, begin - place.offset)
+            finally:
+                os.close(fd)
+            span[begin - start : begin - start + len(data)] = data
+    return bytes(span)
+
+
+def edges(folder: Path, path: str, size: int, edge: int) -> tuple[bytes, bytes]:
+    """The first and the last bytes of a file."""
+    fd = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return os.pread(fd, edge, 0), os.pread(fd, edge, size - edge)
+    finally:
+        os.close(fd)
+
+
+def boot_id() -> str:
+    """Changes with every start of the machine; empty where the system has none."""
+    return _read_text(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write(path: Path, data: bytes) -> None:
+    """All of it or nothing, also after a power cut."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
