@@ -135,11 +135,8 @@ class Readers:
 
     def nothing_wanted(self, held: Held) -> None:
         """All that readers asked for is here, and the rest was held back."""
-        if held.scheduler and (plan := held.scheduler.arrived(held.passed, time.monotonic())):
-            self._apply(held, plan)
-        else:
-            with contextlib.suppress(RuntimeError):
-                held.handle.prioritize_pieces([1] * held.count)
+        if held.scheduler:
+            self._apply(held, held.scheduler.fetch_all())
 
     def completed(self, held: Held) -> None:
         """Everything is durable; those who read are told, and need us no more."""
@@ -194,8 +191,11 @@ class Readers:
             if plan.urgent:
                 held.handle.clear_piece_deadlines()
             if plan.everything is not None:
-                held.handle.prioritize_pieces([plan.everything] * held.count)
-            if plan.priorities:
+                every = [plan.everything] * held.count  # in one go: wanting nothing for a moment counts as finished
+                for piece, priority in plan.priorities:
+                    every[piece] = priority
+                held.handle.prioritize_pieces(every)
+            elif plan.priorities:
                 held.handle.prioritize_pieces(plan.priorities)
             for piece in (*plan.urgent, *plan.late):
                 held.handle.set_piece_deadline(piece, 0)

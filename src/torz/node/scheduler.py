@@ -10,7 +10,7 @@ import msgspec
 
 FIRST, NEAR, NEXT, WINDOW, BACKGROUND, HELD_BACK, PLAIN = 7, 6, 5, 4, 1, 0, 4
 """Priorities: the piece a reader waits for, the next 4, the next 8, the rest of its window, the rest of the torrent
-while somebody reads, the same while a reader starves, and everything when nobody reads."""
+while somebody reads, the same while a reader starves, and everything as long as nobody has."""
 _NEAR_COUNT, _NEXT_COUNT = 4, 8
 WINDOW_BYTES = 16 << 20
 ENOUGH = 8 << 20
@@ -77,9 +77,19 @@ class Scheduler:
         """A piece came, or time passed."""
         return self._plan(have, now) if self._readers or self._given else None
 
+    def fetch_all(self) -> Plan | None:
+        """Everything that was wanted is here: go on with the rest, unless more is wanted already."""
+        if self._given or self._rest == BACKGROUND:
+            return None
+        self._rest = BACKGROUND
+        return Plan([], BACKGROUND, [], [])
+
     def _plan(self, have: bytearray, now: float, *, seeks: bool = False) -> Plan | None:
         firsts = {id: self._first_missing(reader, have) for id, reader in self._readers.items()}
-        wanted = self._windows(firsts.values(), have)
+        if self._readers:
+            wanted = self._windows(firsts.values(), have)
+        else:  # players close and open all the time: what was wanted stays so until somebody puts it back
+            wanted = {piece: grade for piece, grade in self._given.items() if not _bit(have, piece)}
         rest = self._rest_priority(firsts, bool(wanted))
         everything = rest if rest != self._rest else None
         given = {} if everything is not None else self._given
@@ -109,8 +119,6 @@ class Scheduler:
         return wanted
 
     def _rest_priority(self, firsts: dict[object, int | None], something_wanted: bool) -> int:
-        if not self._readers:
-            return PLAIN
         starving = any(
             first is not None and first - self._readers[id].first < self._enough for id, first in firsts.items()
         )
