@@ -53,7 +53,7 @@ ROWS: Final = (
     Row(e.TorzError, "INTERNAL_SERVER_ERROR", 500),
 )
 _ROW: Final = {row.error: row for row in ROWS}
-_BY_WIRE: Final = {(row.code, row.status): row.error for row in reversed(ROWS)}
+_BY_WIRE: Final = {(row.code, row.status, issubclass(row.error, e.StoreError)): row.error for row in reversed(ROWS)}
 _BY_STATUS: Final = {row.status: row.error for row in reversed(ROWS)}
 
 
@@ -116,6 +116,7 @@ def encode_legacy(error: e.TorzError, request_id: str, method: str, path: str, s
 
 class _AnyError(msgspec.Struct):
     message: str = ""
+    type: str = ""
     code: str = ""
     hint: str = ""
     errors: list[ErrorDetail] = []
@@ -131,7 +132,12 @@ def decode(status: int, body: bytes, retry_after: int | None = None) -> e.TorzEr
         shape = msgspec.json.decode(body, type=_AnyErrorAnswer).error
     except msgspec.MsgspecError:
         return e.StoreBroken(f"The server answered {status} with something that is not the Torz API.")
-    cls = _BY_WIRE.get((shape.code, status)) or _BY_STATUS.get(status, e.StoreError)
+    is_store = shape.type != "api_error"
+    cls = (
+        _BY_WIRE.get((shape.code, status, is_store))
+        or _BY_WIRE.get((shape.code, status, not is_store))
+        or _BY_STATUS.get(status, e.StoreError)
+    )
     items = tuple(e.ErrorItem(d.message, d.location, d.locationType, d.domain) for d in shape.errors)
     error = cls(shape.message)
     error.items, error.hint, error.retry_after = items, shape.hint, retry_after
