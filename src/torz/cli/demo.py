@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from base64 import b64decode
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -74,7 +74,7 @@ def command(obj: dict[str, Any], keep: bool) -> int:
     return 0 if well else 1
 
 
-async def _demo(folder: Path, did: Any) -> bool:
+async def _demo(folder: Path, did: Callable[[Step], None]) -> bool:
     content = folder / "seeded" / "Torz Demo"
     await asyncio.to_thread(_make_content, content)
     sums = {path.relative_to(content): _sha256(path) for path in sorted(content.rglob("*")) if path.is_file()}
@@ -86,7 +86,9 @@ async def _demo(folder: Path, did: Any) -> bool:
                 return await _story(torz, torrent, tracker, folder / "fetched", sums, did)
 
 
-async def _story(torz: Client, torrent: Torrent, tracker: str, target: Path, sums: dict[Path, str], did: Any) -> bool:
+async def _story(
+    torz: Client, torrent: Torrent, tracker: str, target: Path, sums: dict[Path, str], did: Callable[[Step], None]
+) -> bool:
     begun = time.monotonic()
     added = await torz.add(f"magnet:?xt=urn:btih:{torrent.hash}&tr={tracker}")
     did(Step("Added the magnet over HTTP", f"{_ms(begun)}, answered {added.status.value}"))

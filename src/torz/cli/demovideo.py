@@ -16,7 +16,7 @@ def make_video(path: Path, seconds: int) -> None:
         chunk for n in range(seconds * RATE) for chunk in (_chunk(b"00db", _picture(n)), _chunk(b"01wb", _tone(n)))
     ]
     movie = b"movi" + b"".join(frames)
-    headers = _list(b"hdrl", _main_header(seconds) + _list(b"strl", _video()) + _list(b"strl", _audio(seconds)))
+    headers = _list(b"hdrl", _main_header(seconds) + _list(b"strl", _video(seconds)) + _list(b"strl", _audio(seconds)))
     body = b"AVI " + headers + _chunk(b"LIST", movie) + _chunk(b"idx1", _index(frames))
     path.write_bytes(_chunk(b"RIFF", body))
 
@@ -55,22 +55,21 @@ def _main_header(seconds: int) -> bytes:
     return _chunk(b"avih", struct.pack("<14I", *values))
 
 
-def _video() -> bytes:
+def _video(seconds: int) -> bytes:
     frame = WIDTH * HEIGHT * 3
-    header = struct.pack(
-        "<4s4sIHHIIIIIIII4H", b"vids", b"DIB ", 0, 0, 0, 0, 1, RATE, 0, 0, frame, 0, 0, 0, 0, WIDTH, HEIGHT
-    )
-    return _chunk(b"strh", header) + _chunk(
-        b"strf", struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 24, 0, frame, 0, 0, 0, 0)
-    )
+    format = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, 24, 0, frame, 0, 0, 0, 0)
+    return _stream_header(b"vids", b"DIB ", RATE, seconds * RATE, frame, 0) + _chunk(b"strf", format)
 
 
 def _audio(seconds: int) -> bytes:
+    format = struct.pack("<HHIIHH", 1, 1, _SAMPLES, _SAMPLES * 2, 2, 16)
     count = _SAMPLES // RATE * RATE * seconds
-    header = struct.pack(
-        "<4s4sIHHIIIIIIII4H", b"auds", b"\0" * 4, 0, 0, 0, 0, 1, _SAMPLES, 0, count, 4096, 0, 2, 0, 0, 0, 0
-    )
-    return _chunk(b"strh", header) + _chunk(b"strf", struct.pack("<HHIIHH", 1, 1, _SAMPLES, _SAMPLES * 2, 2, 16))
+    return _stream_header(b"auds", bytes(4), _SAMPLES, count, 4096, 2) + _chunk(b"strf", format)
+
+
+def _stream_header(kind: bytes, codec: bytes, rate: int, length: int, buffer: int, sample: int) -> bytes:
+    values = (0, 1, rate, 0, length, buffer, 0, sample)
+    return _chunk(b"strh", struct.pack("<4s4sIHH8I4H", kind, codec, 0, 0, 0, *values, 0, 0, WIDTH, HEIGHT))
 
 
 def _index(frames: list[bytes]) -> bytes:

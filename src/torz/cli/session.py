@@ -1,6 +1,7 @@
 """What the commands share that talk to a server: who we are there, and which torz is meant."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,5 +83,5 @@ def choose(torz: Torz, text: str | None) -> File:
 
 def confirm(question: str, yes: bool) -> None:
     """Ask a person; a program means what it says."""
-    if not yes and click.get_text_stream("stdin").isatty():
+    if not yes and sys.stdin.isatty():
         click.confirm(question, abort=True)

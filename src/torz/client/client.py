@@ -95,7 +95,7 @@ class Client:
         return StoreUser(id=shape.id, email=shape.email, subscription=subscription, has_usenet=shape.has_usenet)
 
     async def add(self, source: str | bytes | Path) -> Torz:
-        """Add by magnet, info hash or URL, or by a .torrent: its bytes or its path. Adding again gives the same torz."""
+        """Add by magnet, info hash or URL, or by a .torrent: its bytes or path. Adding again gives the same torz."""
         if isinstance(source, str):
             body = msgspec.json.encode(AddLink(source))
             shape = await self._send("POST", "/v0/store/torz", AddedTorz, body=body)
