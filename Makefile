@@ -36,7 +36,7 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.runtime
 serve: setup  ## run the server; ARGS="--port 9000" passes flags
 	@exec $(BIN)/torz serve $(ARGS)
 
-demo: setup-dev  ## download, play and compare a real file, on this machine alone
+demo: setup  ## download, play and compare a real file, on this machine alone
 	$(BIN)/torz demo $(ARGS)
 
 test: setup-dev  ## run the tests; ARGS="-k magnet" passes flags to pytest

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from torz import cli
-from torz.config import SETTINGS, Setting
+from torz.config import SETTINGS, Setting, text
 from torz.domain.errors import TorzError
 from torz.http.docs import DocsHandlers
 from torz.http.health import HealthHandlers
@@ -41,8 +41,8 @@ def settings() -> Iterator[str]:
 
 
 def _setting(setting: Setting) -> Sequence[str]:
-    form = " ".join((setting.parse.__doc__ or "").split())
-    meaning = f"{setting.help} *{form}*" + (" **Secret.**" if setting.secret else "")
+    form = "" if setting.parse is text else " *" + " ".join((setting.parse.__doc__ or "").split()) + "*"
+    meaning = setting.help + form + (" **Secret.**" if setting.secret else "")
     default = f"`{setting.default}`" if setting.default else ""
     return f"`{setting.variable}`", default, meaning, ", ".join(f"`{name}`" for name, _ in setting.aliases)
 
@@ -56,8 +56,9 @@ def routes_page() -> Iterator[str]:
         "a path does not take is `405` with `Allow`."
     )
     yield (
-        "A *store* route needs access to a store: credentials of this server in `X-StremThru-Authorization`, or a store "
-        "in `X-StremThru-Store-Name` with its token in `X-StremThru-Store-Authorization`. An *open* route needs nothing."
+        "A *store* route needs access to a store: credentials of this server in `X-StremThru-Authorization`, or a "
+        "store in `X-StremThru-Store-Name` with its token in `X-StremThru-Store-Authorization`. An *open* route needs "
+        "nothing."
     )
     handlers: Any = (TorzHandlers, TorzHandlers, LinkHandlers, HealthHandlers, DocsHandlers)
     found = routes(*handlers)
@@ -73,8 +74,8 @@ def errors() -> Iterator[str]:
     """The table of errors."""
     yield "# Errors"
     yield (
-        'A failure is `{"error": …}` with one of these codes and statuses. Its `hint`, where there is one, says what to '
-        "do. The routes below `/v0/store/torz` and the others have different envelopes; "
+        'A failure is `{"error": …}` with one of these codes and statuses. Its `hint`, where there is one, says what '
+        "to do. The routes below `/v0/store/torz` and the others have different envelopes; "
         "[Why error envelopes carry more](../why/why-error-envelopes-carry-more.md) shows both."
     )
     yield (
@@ -115,9 +116,8 @@ def stores() -> Iterator[str]:
 
 def commands() -> Iterator[str]:
     """The help of each command."""
-    root: click.Command = cli.main
     yield "# Command line"
-    yield from _command(click.Context(root, info_name="torz", terminal_width=WIDTH, max_content_width=WIDTH))
+    yield from _command(click.Context(cli.torz, info_name="torz", terminal_width=WIDTH, max_content_width=WIDTH))
 
 
 def _command(context: click.Context) -> Iterator[str]:
@@ -143,7 +143,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "routes.md": routes_page,
     "errors.md": errors,
     "stores.md": stores,
-    **({"cli.md": commands} if hasattr(cli, "main") else {}),
+    "cli.md": commands,
 }
 
 
@@ -155,7 +155,7 @@ def pages() -> dict[Path, str]:
 def stale() -> list[Path]:
     """The pages that are not what the tables say, and those that nothing writes."""
     wanted = pages()
-    wrong = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    wrong = [path for path, page in wanted.items() if not path.exists() or path.read_text() != page]
     return wrong + [path for path in FOLDER.glob("*.md") if path not in wanted]
 
 
@@ -166,8 +166,8 @@ def main() -> int:
             print(f"docs/reference/{path.name} is stale: make docs", file=sys.stderr)
         return len(wrong) and 1
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for path, text in pages().items():
-        path.write_text(text)
+    for path, page in pages().items():
+        path.write_text(page)
     return 0
 
 

@@ -1,6 +1,7 @@
 """Frames between a node and those who use it: a length of 4 bytes, then msgpack.
 
-`[id, command]` asks, `[id, ok, result]` answers, `[0, event]` tells.
+`[id, command]` asks; what comes back is `[[id, result, error], nil]` for an answer and `[nil, [events, snapshot]]` for
+news. Who asks with an id of 0 waits for no answer.
 """
 
 import asyncio

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -21,6 +22,9 @@ _FALLEN_BEHIND = 32 << 20
 _PATIENCE = 10.0
 """Seconds that a command waits for its answer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between tries to connect."""
+_MOST_CALLS = 256
+"""Commands of one connection that are worked on at once; the next ones wait in its socket."""
 _BROKEN = (OSError, EOFError, ValueError, msgspec.MsgspecError)
 """What a connection ends with, whatever the other end did."""
 
@@ -42,6 +46,7 @@ class NodeServer:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
+        """Raises OSError. Only the owner of the socket's folder should be able to enter it."""
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._serve, self._path)
         self._path.chmod(0o600)
@@ -88,6 +93,8 @@ class NodeServer:
             self._write(number, pack(Down(told=Told(self._snapshot(), snapshot=True))))
             while True:
                 call = calls.decode(await read(reader))
+                if len(answering) >= _MOST_CALLS:
+                    await asyncio.wait(answering, return_when=asyncio.FIRST_COMPLETED)
                 one = asyncio.create_task(self._answer(number, call))
                 answering.add(one)
                 one.add_done_callback(answering.discard)
@@ -107,6 +114,9 @@ class NodeServer:
             reply = Reply(call.id, await self._handle(call.command, number))
         except TorzError as exc:
             reply = Reply(call.id, error=exc.message)
+        except Exception:  # whatever it was, the one who asked must not wait for nothing
+            log.exception("a command failed")
+            reply = Reply(call.id, error="the engine could not do it")
         if number in self._writers:
             self._write(number, pack(Down(reply=reply)))
 
@@ -114,7 +124,8 @@ class NodeServer:
 class SocketNodeLink:
     """The other end: a NodeLink that connects again and again for as long as it lives.
 
-    What it knows of a torrent is what it last heard; the snapshot at every connection replaces all of it.
+    What it knows of a torrent is what it last heard. Nothing of that is stale: the snapshot at every connection
+    replaces all of it, and `Changed` drops what was heard before; of a torrent that goes on a node tells after that.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -148,7 +159,12 @@ class SocketNodeLink:
 
     def listen(self, listener: Callable[[Event | None], None]) -> Callable[[], None]:
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return end
 
     def nudge(self) -> None:
         if self._writer is None:
@@ -177,19 +193,26 @@ class SocketNodeLink:
             try:
                 reader, writer = await asyncio.open_unix_connection(self._path)
             except OSError:
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                continue
-            pause = _FIRST_PAUSE
-            try:
-                await self._follow(reader, writer)
-            except _BROKEN as exc:
-                log.warning("the link to the engine broke: %s", type(exc).__name__)
-            finally:
-                self._lose()
-                writer.close()
+                pass
+            else:
+                if await self._use(reader, writer):
+                    pause = _FIRST_PAUSE
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _use(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Follow a connection to its end. Whether it was one to a node at all."""
+        try:
+            await self._follow(reader, writer)
+        except _BROKEN as exc:
+            log.warning("the link to the engine broke: %s", type(exc).__name__)
+        finally:
+            was_alive = self.alive
+            self._lose()
+            writer.transport.abort()
+        return was_alive
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> NoReturn:
         while True:
             down = downs.decode(await read(reader))
             if down.told:
@@ -236,4 +259,7 @@ class SocketNodeLink:
 
     def _tell(self, event: Event | None) -> None:
         for listener in list(self._listeners):
-            listener(event)
+            try:
+                listener(event)
+            except Exception:  # one listener's trouble is neither the others' nor the link's
+                log.exception("a listener failed")

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ import libtorrent as lt
 from torz import __version__
 from torz.config import Config
 from torz.domain.magnet import Magnet
-from torz.node.guard import private_filter
+from torz.node.guard import everybody_counts, private_filter
 
 log = logging.getLogger("torz.engine")
 
@@ -37,6 +38,9 @@ class Engine:
         self._session = lt.session(_session_params(config))
         if not config.engine_allow_private:
             self._session.set_ip_filter(private_filter())
+        self._session.set_peer_class_filter(everybody_counts())
+        self._has_trackers = False
+        self._paused_at = 0.0
         self._reader, self._writer = os.pipe()
 
     def start(self) -> None:
@@ -47,10 +51,15 @@ class Engine:
         self._session.set_alert_fd(self._writer)
         self._on_readable()
 
-    async def stop(self) -> None:
-        """Tell the trackers, then let go. Nothing may use a handle after this."""
+    def pause(self) -> None:
+        """Stop all transfers, and tell the trackers."""
         self._session.pause()
-        await asyncio.sleep(STOP_PATIENCE)  # the destructor would wait for them with the GIL held
+        self._paused_at = time.monotonic()
+
+    async def close(self) -> None:
+        """Let go, after `pause`. Nothing may use a handle after this."""
+        if self._has_trackers:  # the destructor would wait for them with the GIL held
+            await asyncio.sleep(max(0, self._paused_at + STOP_PATIENCE - time.monotonic()))
         self._session.set_alert_fd(-1)
         asyncio.get_running_loop().remove_reader(self._reader)
         os.close(self._reader)
@@ -68,6 +77,7 @@ class Engine:
 
     def add(self, params: lt.add_torrent_params) -> None:
         """Asynchronous; add_torrent_alert tells how it went."""
+        self._has_trackers |= bool(params.trackers)
         self._session.async_add_torrent(params)
 
     def remove(self, handle: lt.torrent_handle) -> None:
@@ -82,14 +92,15 @@ class Engine:
     def ask_stats(self) -> None:
         self._session.post_session_stats()
 
-    @property
-    def port(self) -> int:
-        return int(self._session.listen_port()) if self._session.is_listening() else 0
+    def find(self, hash: bytes) -> lt.torrent_handle | None:
+        """A torrent that is in the session, by its 20 bytes. Waits for the engine."""
+        handle = self._session.find_torrent(lt.sha1_hash(hash))
+        return handle if handle.is_valid() else None
 
 
 def _session_params(config: Config) -> lt.session_params:
     params = lt.session_params()
-    params.settings = cast(Any, _settings(config))
+    params.settings = cast("Any", _settings(config))
     return params
 
 
@@ -129,11 +140,23 @@ def _settings(config: Config) -> dict[str, Any]:
     }
     if not config.engine_dht:
         settings["dht_bootstrap_nodes"] = ""
+    if private:  # nodes of one small network, maybe of one address
+        settings |= dict.fromkeys(_DHT_OF_STRANGERS, False)
     return settings
 
 
+_DHT_OF_STRANGERS = (
+    "dht_restrict_routing_ips",
+    "dht_restrict_search_ips",
+    "dht_ignore_dark_internet",
+    "dht_prefer_verified_node_ids",
+    "dht_enforce_node_id",
+)
+"""What keeps one address from posing as many nodes."""
+
+
 def from_magnet(magnet: Magnet) -> lt.add_torrent_params:
-    """What a magnet says, with nothing wanted until its metadata was looked at."""
+    """What a magnet says, with nothing wanted until its metadata was looked at. Raises RuntimeError."""
     params = lt.parse_magnet_uri(str(magnet))
     params.flags |= lt.torrent_flags.default_dont_download
     return params
@@ -148,15 +171,20 @@ def prepare(params: lt.add_torrent_params, folder: Path, magnet: Magnet, *, pex:
     params.http_seeds = []
     params.renamed_files = {}
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-    params.flags |= lt.torrent_flags.update_subscribe
+    params.flags |= lt.torrent_flags.update_subscribe | lt.torrent_flags.duplicate_is_error
+    if params.ti is not None:
+        params.file_priorities = file_priorities(params.ti)
     if not pex:
         params.flags |= lt.torrent_flags.disable_pex
     return params
 
 
-def error_number(error: Any) -> int:
-    """The number of an alert's error; 0 for none."""
-    return int(error.value()) if error is not None else 0
+def file_priorities(ti: lt.torrent_info) -> list[int]:
+    """Every file, except symlinks: those that are wanted are made on disk, whatever they point at."""
+    storage = ti.layout()
+    return [
+        0 if storage.file_flags(index) & lt.file_storage.flag_symlink else 4 for index in range(storage.num_files())
+    ]
 
 
 def why(exc: Exception) -> str:

@@ -1,8 +1,13 @@
 """The node's files: a folder per torrent, resume data, and what tells a clean stop from a crash."""
 
+import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -25,13 +30,14 @@ class DataFolder:
         self._boot = root / "node.boot"
 
     def lock(self) -> IO[str]:
-        """Have it for ourselves until what is given is closed. Raises FolderTaken."""
+        """Have it for ourselves until what is given is closed. Raises FolderTaken, OSError."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = (self.root / "node.lock").open("w")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             handle.close()
-            raise FolderTaken from exc
+            raise FolderTaken(f"Another engine uses the data folder {self.root}. Stop it first.") from exc
         return handle
 
     def prepare(self) -> None:
@@ -49,22 +55,21 @@ class DataFolder:
         """Note that we run: whether the last run stopped in order, and whether the machine has been up since."""
         clean = self._clean.exists()
         self._clean.unlink(missing_ok=True)
+        _sync_folder(self.root)  # or a power cut might bring the mark back
         boot = boot_id()
         same_boot = boot != "" and _read_text(self._boot) == boot
-        self._boot.write_text(boot)
+        _write(self._boot, boot.encode())
         return clean, same_boot
 
     def end(self) -> None:
-        """Note that all is saved."""
+        """Note that all is saved, once it is."""
+        _sync_file_system(self.torrents)
         _write(self._clean, b"")
 
     def read_resume(self, hash: bytes) -> list[bytes]:
         """The resume data there is, the latest first; which of it is whole is for the engine to say."""
-        found = []
-        for path in (self._resume_path(hash), self._resume_path(hash).with_suffix(".prev")):
-            if path.exists():
-                found.append(path.read_bytes())
-        return found
+        path = self._resume_path(hash)
+        return [each.read_bytes() for each in (path, path.with_suffix(".prev")) if each.exists()]
 
     def write_resume(self, hash: bytes, data: bytes) -> None:
         """Replace the resume data in one step, and keep what was before."""
@@ -75,10 +80,22 @@ class DataFolder:
 
     def forget(self, hash: bytes) -> None:
         """Remove a torrent's data and all we noted of it. Links are removed and never followed."""
-        if self.folder(hash).exists():
+        with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.folder(hash))
+        self.forget_resume(hash)
+
+    def forget_resume(self, hash: bytes) -> None:
+        """Trust nothing that was noted: the files will be checked."""
         for suffix in (".resume", ".prev"):
             self._resume_path(hash).with_suffix(suffix).unlink(missing_ok=True)
+
+    def has_files(self, hash: bytes) -> bool:
+        """Whether anything of it is on disk."""
+        try:
+            with os.scandir(self.folder(hash)) as found:
+                return any(True for _ in found)
+        except OSError:
+            return False
 
     def missing(self, hash: bytes, layout: Layout) -> str:
         """The first file that is not there in full; empty when all are."""
@@ -93,13 +110,17 @@ class DataFolder:
         return ""
 
     def sync(self, hash: bytes, layout: Layout) -> None:
-        """Have the files survive a power cut."""
+        """Have the files, and that they are there, survive a power cut. Raises OSError."""
+        top = self.folder(hash)
+        folders = {self.torrents, top}
         for place in layout.places:
-            fd = os.open(self.folder(hash) / place.path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
+            path = top / place.path
+            with _opened(path) as fd:
                 os.fsync(fd)
-            finally:
-                os.close(fd)
+            while (path := path.parent) not in folders:
+                folders.add(path)
+        for folder in folders:
+            _sync_folder(folder)
 
     def free(self) -> int:
         """Bytes that can still be written."""
@@ -116,25 +137,25 @@ def read_span(folder: Path, layout: Layout, start: int, stop: int) -> bytes:
     Raises OSError when a file is not there. What is not written yet reads as zeros or is short.
     """
     span = bytearray(stop - start)
-    for place in layout.places:
+    places = layout.places
+    first = max(0, bisect_right(places, start, key=lambda place: place.offset) - 1)
+    while first > 0 and places[first - 1].offset + places[first - 1].size > start:
+        first -= 1  # empty files begin where the one that holds the byte does
+    for place in islice(places, first, None):
+        if place.offset >= stop:
+            break
         begin, end = max(start, place.offset), min(stop, place.offset + place.size)
         if begin < end:
-            fd = os.open(folder / place.path, os.O_RDONLY | os.O_NOFOLLOW)
-            try:
+            with _opened(folder / place.path) as fd:
                 data = os.pread(fd, end - begin, begin - place.offset)
-            finally:
-                os.close(fd)
             span[begin - start : begin - start + len(data)] = data
     return bytes(span)
 
 
 def edges(folder: Path, path: str, size: int, edge: int) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a file."""
-    fd = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
+    """The first and the last bytes of a file. Raises OSError."""
+    with _opened(folder / path) as fd:
         return os.pread(fd, edge, 0), os.pread(fd, edge, size - edge)
-    finally:
-        os.close(fd)
 
 
 def boot_id() -> str:
@@ -157,8 +178,33 @@ def _write(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _sync_file_system(path: Path) -> None:
+    """Have all that was written reach the disk, in one go where the system can do that for one file system."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None).syncfs(folder):
+            os.sync()
+    except (OSError, AttributeError):
+        os.sync()
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -19,11 +19,14 @@ PRIVATE: Final = (
     "::/127",
     "::ffff:0:0/96",
     "64:ff9b::/96",
+    "64:ff9b:1::/48",
     "fc00::/7",
     "fe80::/10",
     "ff00::/8",
 )
 _BLOCKED = 1
+_GLOBAL = 1
+"""The bit of the first peer class."""
 
 
 def private_filter() -> lt.ip_filter:
@@ -33,3 +36,11 @@ def private_filter() -> lt.ip_filter:
         network = ipaddress.ip_network(text)
         ip_filter.add_rule(str(network[0]), str(network[-1]), _BLOCKED)
     return ip_filter
+
+
+def everybody_counts() -> lt.ip_filter:
+    """Puts every address into the class that the limits are set for, which local ones are not in by themselves."""
+    classes = lt.ip_filter()
+    for first, last in (("0.0.0.0", "255.255.255.255"), ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")):  # noqa: S104
+        classes.add_rule(first, last, _GLOBAL)
+    return classes

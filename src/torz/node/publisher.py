@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import libtorrent as lt
+import msgspec
 
 from torz.bus.socket import NodeServer
 from torz.domain.torz import TorzStatus
@@ -37,11 +38,8 @@ class Publisher:
         if held.complete or held.status in _FINAL:
             return
         if held.torrent is None:
-            peers = status.num_peers
-            held.message = "Waiting for metadata: " + (
-                f"{peers} peer{'s' * (peers != 1)} connected." if peers else "no peer has been found yet."
-            )
-            progress = Progress(held.hash, TorzStatus.QUEUED, held.message, 0, None, 0, 0, peers, status.num_seeds)
+            held.message = "Waiting for metadata: " + _peers(status.num_peers)
+            progress = Progress(held.hash, held.status, held.message, peers=status.num_peers, seeds=status.num_seeds)
         else:
             total = held.torrent.size
             done = min(status.total_done, total)
@@ -69,18 +67,15 @@ class Publisher:
             self._news.pop(held.hash, None)
             self._said.pop(held.hash, None)
             return
-        last = held.said or Progress(held.hash, held.status, total=held.torrent.size if held.torrent else None)
         total = held.torrent.size if held.torrent else None
-        progress = Progress(
-            held.hash, held.status, held.message, last.done, total, last.download_rate, last.upload_rate,
-            last.peers, last.seeds,
-        )  # fmt: skip
-        held.said = self._said[held.hash] = progress
+        last = held.said or Progress(held.hash, held.status)
+        told = msgspec.structs.replace(last, status=held.status, message=held.message, total=total)
+        held.said = self._said[held.hash] = told
         self._news.pop(held.hash, None)
-        self._server.broadcast([progress])
+        self._server.broadcast([told])
 
     def missing_bytes(self, held: Held) -> int:
-        """What is still to be downloaded, as last heard."""
+        """What is still to be downloaded, as last heard, in bytes."""
         return self._missing.get(held.hash, held.torrent.size if held.torrent else 0)
 
     def forget(self, hash: bytes) -> None:
@@ -116,3 +111,10 @@ class Publisher:
     def _note(self, held: Held, progress: Progress) -> None:
         if self._said.get(held.hash) != progress:
             held.said = self._news[held.hash] = progress
+
+
+def _peers(count: int) -> str:
+    """Why metadata has not come."""
+    if not count:
+        return "no peer has been found yet."
+    return f"{count} peer{'s have' if count > 1 else ' has'} not sent it yet."

@@ -64,7 +64,7 @@ class Scheduler:
         before = self._readers.get(id)
         self._readers[id] = reader
         seeks = before is None or not before.first <= reader.first <= before.first + self._window
-        return self._plan(have, now, seeks=seeks)
+        return self._plan(have, now, seeking=id if seeks else None)
 
     def leave(self, id: object, have: bytearray, now: float) -> Plan | None:
         """A reader is gone."""
@@ -84,7 +84,7 @@ class Scheduler:
         self._rest = BACKGROUND
         return Plan([], BACKGROUND, [], [])
 
-    def _plan(self, have: bytearray, now: float, *, seeks: bool = False) -> Plan | None:
+    def _plan(self, have: bytearray, now: float, *, seeking: object = None) -> Plan | None:
         firsts = {id: self._first_missing(reader, have) for id, reader in self._readers.items()}
         if self._readers:
             wanted = self._windows(firsts.values(), have)
@@ -96,7 +96,7 @@ class Scheduler:
         changes = [(piece, priority) for piece, priority in wanted.items() if given.get(piece) != priority]
         changes += [(piece, rest) for piece in given if piece not in wanted]
         late = self._late(firsts, now)
-        urgent = sorted({first for first in firsts.values() if first is not None}) if seeks else []
+        urgent = self._urgent(firsts, seeking)
         self._given, self._rest = wanted, rest
         if everything is None and not changes and not urgent and not late:
             return None
@@ -123,6 +123,14 @@ class Scheduler:
             first is not None and first - self._readers[id].first < self._enough for id, first in firsts.items()
         )
         return HELD_BACK if starving and something_wanted else BACKGROUND
+
+    def _urgent(self, firsts: dict[object, int | None], seeking: object) -> list[int]:
+        """What the one who seeks waits for, and what those wait for who have nothing left: the others' requests are
+        taken back when a deadline is set."""
+        if seeking is None or firsts[seeking] is None:
+            return []
+        starved = (first for id, first in firsts.items() if id == seeking or first == self._readers[id].first)
+        return sorted({first for first in starved if first is not None})
 
     def _late(self, firsts: dict[object, int | None], now: float) -> list[int]:
         late = []

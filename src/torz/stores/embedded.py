@@ -20,7 +20,7 @@ from torz.ports.store import Features
 NAME = "torz"
 CODE = "tz"
 LINK_PREFIX = f"stremthru://store/{NAME}/"
-_NODE_GONE = "The engine is being restarted; the download goes on by itself."
+_NODE_GONE = "The engine is starting; the download goes on by itself."
 
 
 Items = list[bytes]
