@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from swarm import LOCAL, Seed
-
 from torz.bus.socket import NodeServer, SocketNodeLink
 from torz.config import Config, load
 from torz.db.accounts import SqliteTorzRepo

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+
 from node.rig import running
 from swarm import Seed, Version, bare_magnet, make_torrent, noise, same
-
 from torz.ports.repo import decode_files
 
 pytestmark = pytest.mark.anyio

@@ -48,7 +48,7 @@ class NodeServer:
     async def start(self) -> None:
         """Raises OSError. Only the owner of the socket's folder should be able to enter it."""
         self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, self._path)
+        self._server = await asyncio.start_unix_server(self._accept, self._path)
         self._path.chmod(0o600)
 
     async def aclose(self) -> None:
@@ -82,11 +82,13 @@ class NodeServer:
         elif not transport.is_closing():
             transport.write(frame)
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = next(self._numbers)
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
         self._writers[number] = writer
         answering: set[asyncio.Task[None]] = set()
         try:
@@ -102,7 +104,6 @@ class NodeServer:
             pass
         finally:
             del self._writers[number]
-            self._tasks.discard(task)
             writer.close()
             for one in list(answering):
                 one.cancel()

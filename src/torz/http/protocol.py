@@ -1,7 +1,9 @@
 """HTTP/1.1 over uvicorn's protocol, with what it lacks: files sent by the kernel, long request lines, bounded patience.
 
-A handler sends part of a file with the ASGI message `http.response.zerocopysend` (`file`, `offset`, `count`,
-`more_body`). `file` has to stay open until that send returns.
+A handler sends part of a file with the ASGI message `http.response.zerocopysend`, within a Content-Length:
+`file` (a descriptor, or what has a `fileno`), `offset` and `count` in bytes, both needed, and `more_body`.
+`file` has to stay open until that send has returned or raised, which it does only when no thread uses it any more.
+A client that goes away is no error: the send returns, and `receive` says `http.disconnect`.
 """
 
 import asyncio
@@ -9,26 +11,49 @@ import contextlib
 import json
 import logging
 import os
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 log = logging.getLogger("torz.http")
 
-MAX_HEAD = 1 << 20
-"""Bytes of request line and headers: 500 magnets fit, escaped."""
-HEAD_PATIENCE = 30.0
-"""Seconds in which a request's head has to arrive."""
 ALONE = 4
 """Up to so many streams at once, slices are large."""
-SLICE_ALONE, SLICE_SHARED = 1 << 20, 256 << 10
-"""Bytes that are sent before others get their turn: small enough that 64 streams leave a request beside them quick."""
+SLICE_ALONE, SLICE_SHARED, SLICE_LEAST = 1 << 20, 256 << 10, 64 << 10
+"""Bytes that are sent at once."""
+TURN_ALONE = 4 << 20
+"""Bytes that a stream among few sends before others get their turn; among many it is one slice."""
+ROUND = 16 << 20
+"""Bytes that all streams send together before others get their turn: some 5 ms, so a request beside them is quick."""
 AHEAD = 8 << 20
 """Bytes that the kernel is asked to read ahead of a cold place."""
-_DISK = ThreadPoolExecutor(8, "torz-cold-disk")
+DISK_THREADS = 8
+_READ = 256 << 10
+"""Bytes that a loop hands over at once, at most."""
+_LINGER = 2.0
+"""Seconds that a refused client gets to stop talking and to read why."""
 _PROBE = bytearray(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may ask of our memory and patience."""
+
+    head: int = 1 << 20
+    """Bytes of request line and headers: 500 magnets fit, escaped."""
+    head_patience: float = 30.0
+    """Seconds in which a request's head has to arrive."""
+    idle_patience: float = 75.0
+    """Seconds that a connection may wait for its next request."""
 
 
 def is_warm(file: int, offset: int, count: int) -> bool:
@@ -41,222 +66,419 @@ def is_warm(file: int, offset: int, count: int) -> bool:
     return True
 
 
+class Sending:
+    """What all streams of a server share: the knowledge of how many they are, and threads for cold disks."""
+
+    def __init__(self, is_warm: Callable[[int, int, int], bool] = is_warm) -> None:
+        """`is_warm` tells of a file, an offset and a count whether the loop may send these bytes itself."""
+        self.is_warm = is_warm
+        self.threads = ThreadPoolExecutor(DISK_THREADS, "torz-cold-disk")
+        self.streams = 0
+
+    def slice_and_turn(self) -> tuple[int, int]:
+        """Bytes to send at once, and bytes after which it is somebody else's turn."""
+        if self.streams <= ALONE:
+            return SLICE_ALONE, TURN_ALONE
+        size = min(SLICE_SHARED, max(SLICE_LEAST, ROUND // self.streams))
+        return size, size
+
+
+class Outlet:
+    """A connection's socket for the kernel to write to: a duplicate, as a loop lets nobody wait for a transport's own.
+
+    There is no timeout, as a paused player is a patient reader; a dead one is noticed by TCP.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, sending: Sending) -> None:
+        self.closed = False
+        self._transport = transport
+        self._loop = loop
+        self._sending = sending
+        self._fd = os.dup(transport.get_extra_info("socket").fileno())
+        self._in_thread = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._since_turn = 0
+
+    async def send(self, file: int, at: int, end: int) -> None:
+        """Returns early when closed. Raises EOFError when the file ends before `end`, OSError for a broken socket."""
+        await self._flush()
+        while at < end and not self.closed:
+            size, turn = self._sending.slice_and_turn()
+            if self._since_turn >= turn:
+                self._since_turn = 0
+                await asyncio.sleep(0)
+                continue
+            try:
+                sent = await self._send_slice(file, at, min(size, end - at))
+            except BlockingIOError:
+                await self._writable()
+                continue
+            if not sent:
+                raise EOFError("the file is shorter than promised")
+            at += sent
+            self._since_turn += sent
+
+    def close(self) -> None:
+        """Wake whoever waits; the socket is let go as soon as no thread writes to it."""
+        self.closed = True
+        self._wake()
+        if not self._in_thread and self._fd >= 0:
+            self._loop.remove_writer(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    async def _flush(self) -> None:
+        """What the transport still holds has to be out before the kernel writes past it."""
+        if self._transport.get_write_buffer_size():
+            await asyncio.sleep(0)  # uvloop writes at the end of a turn
+        while self._transport.get_write_buffer_size() and not self.closed:
+            await self._writable()
+
+    async def _send_slice(self, file: int, at: int, count: int) -> int:
+        if self._sending.is_warm(file, at, count):
+            return os.sendfile(self._fd, file, at, count)
+        self._since_turn = 0
+        self._in_thread = True
+        try:
+            return await _finished(
+                self._loop.run_in_executor(self._sending.threads, _send_cold, self._fd, file, at, count)
+            )
+        finally:
+            self._in_thread = False
+            if self.closed:
+                self.close()
+
+    async def _writable(self) -> None:
+        if self.closed:
+            return
+        self._since_turn = 0
+        self._waiter = self._loop.create_future()
+        self._loop.add_writer(self._fd, self._wake)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if self._fd >= 0:
+                self._loop.remove_writer(self._fd)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _send_cold(out: int, file: int, at: int, count: int) -> int:
+    """In a thread, since already asking to read ahead may wait for the disk."""
+    with contextlib.suppress(OSError):
+        os.posix_fadvise(file, at, AHEAD, os.POSIX_FADV_WILLNEED)
+    return os.sendfile(out, file, at, count)
+
+
+async def _finished(work: asyncio.Future[int]) -> int:
+    """The result of a thread, which is waited for even when cancelled: no descriptor may be closed under it."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        work.exception()  # seen, and of no interest any more
+        raise cancelled
+    return work.result()
+
+
 class Cycle(RequestResponseCycle):
     """One request and its answer."""
 
-    protocol: "Protocol"
+    def __init__(self, protocol: "Protocol", *, keep_alive: bool) -> None:
+        super().__init__(
+            scope=protocol.scope,
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=log,
+            access_logger=log,
+            access_log=False,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=protocol.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+        self._protocol = protocol
+
+    @property
+    def is_open(self) -> bool:
+        return not self.response_complete and not self.disconnected
+
+    def disconnect(self) -> None:
+        """Let the handler know that nobody listens any more."""
+        if not self.response_complete:
+            self.disconnected = True
+        self.message_event.set()
 
     async def run_asgi(self, app: Any) -> None:
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as exc:  # the application has logged it; what is promised cannot be kept
             log.debug("%s %s was cut off: %s", self.scope["method"], self.scope["path"], exc)
-            self.transport.abort()
-        else:
-            if not self.response_complete and not self.disconnected:
-                self.transport.abort()
         finally:
             self.on_response = lambda: None
+            if self.is_open:
+                self.transport.abort()
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.zerocopysend":
-            await self._send_file(message["file"], message.get("offset", 0), message["count"])
-            message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
-            if self.disconnected:
+            await self._send_file(message["file"], message["offset"], message["count"])
+            if message.get("more_body", False):
                 return
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
         await super().send(message)
 
-    async def _send_file(self, file: int, offset: int, count: int) -> None:
+    async def _send_file(self, file: Any, offset: int, count: int) -> None:
+        if not self.response_started:
+            raise RuntimeError("Expected ASGI message 'http.response.start'")
         if self.scope["method"] == "HEAD" or self.disconnected:
             return
-        if not self.response_started or count > self.expected_content_length:
-            raise RuntimeError("a file can only be sent within a Content-Length")
-        await self._flush()
-        await self.protocol.send_file(file, offset, count)
+        if count > self.expected_content_length:  # which is 0 with chunks, and after the end
+            raise RuntimeError("A file can only be sent within a Content-Length")
         self.expected_content_length -= count
+        try:
+            await self._protocol.send_file(file if isinstance(file, int) else file.fileno(), offset, count)
+        except (ConnectionError, TimeoutError):
+            self.transport.abort()
+            self.disconnect()
+        except (EOFError, OSError) as exc:
+            log.warning("%s was cut off: %s", self.scope["path"], exc)
+            self.transport.abort()
+            self.disconnect()
+            raise
 
-    async def _flush(self) -> None:
-        """What was written before has to be out before the kernel writes past it."""
-        pause = 0.0
-        while self.transport.get_write_buffer_size() and not self.disconnected:
-            await asyncio.sleep(pause)
-            pause = min(pause + 0.001, 0.02)
+
+class _Flow(FlowControl):
+    """Reads on only while no request waits for its turn: else one connection could queue requests without end."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
     """One connection."""
 
-    streams = 0
-    """How many connections are sending a file at this moment."""
-    is_warm = staticmethod(is_warm)
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        limits: Limits,
+        sending: Sending,
+        on_lost: Callable[[], None],
+    ) -> None:
+        super().__init__(config, state, {}, loop)
+        self._limits = limits
+        self._sending = sending
+        self._on_lost = on_lost
+        self._outlet: Outlet | None = None
+        self._active: Cycle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._unused = 0
+        """Bytes that were read since a message or a part of a body came of them, and up to one read more."""
+        self._owed = 0
+        """Bytes of a body that the parser leaves to us."""
+        self._is_deaf = False
+        """We have given up on what the client says."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head = 0
-        self._out = -1
-        self._in_thread = False
-        self._writable: asyncio.Future[None] | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self.flow = _Flow(transport, self.pipeline)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.pipeline.clear()
         super().connection_lost(exc)
+        if self._active is not None:  # uvicorn only tells the newest request
+            self._active.disconnect()
         self._unset_keepalive_if_required()
         self._stop_expecting()
-        self._wake()
-        if not self._in_thread:
-            self._close_out()
+        if self._outlet is not None:
+            self._outlet.close()
+        self._on_lost()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head >= 0:
-            self._head += len(data)
-            if self._head > MAX_HEAD:
-                self.refuse(431, "Request Header Fields Too Large", "The request's head is over 1 MiB.")
-
-    def send_400_response(self, msg: str) -> None:
-        self.refuse(400, "Bad Request", "This is not HTTP/1.1.")
-
-    def refuse(self, status: int, phrase: str, sentence: str) -> None:
-        """Answer what is no request, and hang up."""
-        if self.transport.is_closing():
+        if self._is_deaf:
             return
-        error = {"code": "BAD_REQUEST", "message": phrase, "errors": [{"message": sentence}]}
-        body = json.dumps({"error": error}, separators=(",", ":")).encode() + b"\n"
-        head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        if self.cycle is None or self.cycle.response_complete:  # else it would land within an answer
-            self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
-        self.transport.close()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._refuse(400, "This is not HTTP/1.1.")
+        if self._is_deaf:
+            return
+        self._unused += len(data)
+        if self._unused > self._limits.head + _READ:
+            self._refuse_head()
+        elif self._in_head:
+            self._expect_head()
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        while data:
+            if self._owed:
+                body, data = bytes(data[: self._owed]), data[self._owed :]
+                self._owed -= len(body)
+                self.on_body(body)
+                if not self._owed:
+                    self.on_message_complete()
+                continue
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = memoryview(data)[offer.args[0] :]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_head()
+        self._unset_keepalive_if_required()
+        self._in_head = True
+        self._unused = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # trailers are not kept
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._is_deaf:
+            return
+        if self._unused and self._head_size() > self._limits.head:
+            self._refuse_head()
+            return
+        self._in_head = False
+        self._unused = 0
+        self._unset_keepalive_if_required()
         self._stop_expecting()
-        version = self.parser.get_http_version()
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["extensions"] = {"http.response.zerocopysend": {}} if self.scheme == "http" else {}
-        target = self.url if self.url.startswith(b"/") else _origin_form(self.url)
-        path, _, query = target.partition(b"?")
-        text = path.decode("latin-1")
-        scope["path"] = unquote(text) if "%" in text else text
-        scope["raw_path"] = path
-        scope["query_string"] = query.partition(b"#")[0]
+        self._describe()
+        if self.parser.should_upgrade():
+            self._owed = self._declared_length()
         before = self.cycle
-        cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
-        cycle.protocol = self
+        cycle = Cycle(self, keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive())
         self.cycle = cycle
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
-            self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
+            self.flow.pause_reading()
+
+    def on_body(self, body: bytes) -> None:
+        self._unused = 0
+        if not self._is_deaf:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unused = 0
+        if not self._is_deaf and not self._owed:
+            super().on_message_complete()
+
+    def _describe(self) -> None:
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = self.parser.get_http_version()
+        scope["extensions"] = {"http.response.zerocopysend": {}} if self.scheme == "http" else {}
+        target = self.url if self.url.startswith(b"/") else _origin_form(self.url)
+        path, _, query = target.partition(b"?")  # httptools' own parser ends at 64 KiB
+        scope["path"] = (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
+        scope["raw_path"] = path
+        scope["query_string"] = query.partition(b"#")[0]
+
+    def _declared_length(self) -> int:
+        """Of a request that offers to upgrade, as Java's HTTP client does by default: httptools forgets its body."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                return int(value)
+        return 0
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _should_upgrade(self) -> bool:
         return False
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """A request that offers to upgrade is answered as it is."""
-
     async def send_file(self, file: int, offset: int, count: int) -> None:
-        """Send bytes of a file by the kernel. Raises ConnectionAbortedError when it ends before it should."""
-        Protocol.streams += 1
+        """Send bytes of a file by the kernel; see Outlet."""
+        if self._outlet is None:
+            self._outlet = Outlet(self.transport, self.loop, self._sending)
+        self._sending.streams += 1
         try:
-            await self._send_slices(file, offset, offset + count)
-        except (BrokenPipeError, ConnectionResetError):
-            self.transport.abort()
-            await asyncio.sleep(0)
+            await self._outlet.send(file, offset, offset + count)
         finally:
-            Protocol.streams -= 1
-
-    async def _send_slices(self, file: int, at: int, end: int) -> None:
-        if self._out < 0:
-            self._out = os.dup(self.transport.get_extra_info("socket").fileno())
-        since_pause = 0
-        while at < end and not self.cycle.disconnected:
-            alone = Protocol.streams <= ALONE
-            count = min(end - at, SLICE_ALONE if alone else SLICE_SHARED)
-            try:
-                sent = await self._send_slice(file, at, count)
-            except BlockingIOError:
-                await self._wait_writable()
-                since_pause = 0
-                continue
-            if not sent:
-                self.transport.abort()
-                raise ConnectionAbortedError("the file is shorter than promised")
-            at += sent
-            since_pause += sent
-            if at < end and (not alone or since_pause >= 4 * SLICE_ALONE):
-                since_pause = 0
-                await asyncio.sleep(0)
-
-    async def _send_slice(self, file: int, at: int, count: int) -> int:
-        if self.is_warm(file, at, count):
-            return os.sendfile(self._out, file, at, count)
-        with contextlib.suppress(OSError):
-            os.posix_fadvise(file, at, AHEAD, os.POSIX_FADV_WILLNEED)
-        self._in_thread = True
-        working = self.loop.run_in_executor(_DISK, os.sendfile, self._out, file, at, count)
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
-            await asyncio.wait({working})  # neither descriptor may be closed under the thread
-            working.exception()
-            raise
-        finally:
-            self._in_thread = False
-            if self.cycle.disconnected:
-                self._close_out()
-
-    async def _wait_writable(self) -> None:
-        if self.cycle.disconnected or self._out < 0:
-            return
-        self._writable = self.loop.create_future()
-        self.loop.add_writer(self._out, self._wake)
-        try:
-            await self._writable
-        finally:
-            if self._out >= 0:
-                self.loop.remove_writer(self._out)
-            self._writable = None
-
-    def _wake(self) -> None:
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-
-    def _close_out(self) -> None:
-        if self._out >= 0:
-            self.loop.remove_writer(self._out)
-            os.close(self._out)
-            self._out = -1
+            self._sending.streams -= 1
 
     def _expect_head(self) -> None:
-        self._head = 0
         if self._patience is None:
-            sentence = f"The request's head did not arrive within {HEAD_PATIENCE:g} seconds."
-            self._patience = self.loop.call_later(HEAD_PATIENCE, self.refuse, 408, "Request Timeout", sentence)
+            self._patience = self.loop.call_later(self._limits.head_patience, self._lose_patience)
 
     def _stop_expecting(self) -> None:
-        self._head = -1
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._active is not None and self._active.is_open:
+            self._expect_head()  # meanwhile we may not be reading
+        elif self._in_head:
+            self._refuse(408, f"The request's head did not arrive within {self._limits.head_patience:g} seconds.")
+        else:
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"The request line and headers are over {self._limits.head} bytes. Send fewer at once.")
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        """Listen no more, answer the requests that could be read, then say what is wrong and hang up."""
+        self._is_deaf = True
+        self._unset_keepalive_if_required()
+        self._stop_expecting()
+        if self.transport.is_closing():
+            return
+        if self._active is not None and self._active.is_open:
+            newest = self.cycle
+            if not newest.more_body:
+                newest.keep_alive = False  # whoever gets the answers before it needs no words about the rest
+                return
+            if newest is not self._active or newest.response_started:
+                self.transport.close()
+                return
+            self._active.disconnect()
+        self.transport.write(self._refusal(status, sentence))
+        self._linger()
+
+    def _refusal(self, status: int, sentence: str) -> bytes:
+        error = {"code": "BAD_REQUEST", "message": sentence}
+        body = json.dumps({"error": error}, separators=(",", ":")).encode() + b"\n"
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+
+    def _linger(self) -> None:
+        """Hang up once the client is silent: a socket that is closed with bytes unread takes our last words back."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._patience = self.loop.call_later(_LINGER, self.transport.close)
+        else:
+            self.transport.close()
 
 
 def _origin_form(target: bytes) -> bytes:

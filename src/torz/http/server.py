@@ -2,55 +2,72 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from torz.http.protocol import Protocol
+from torz.http.protocol import Limits, Protocol, Sending, is_warm
 
-IDLE_PATIENCE = 75
-"""Seconds that a connection may wait for its next request."""
+log = logging.getLogger("torz.http")
+
 BACKLOG = 2048
+_LAST_WORDS = 5.0
+"""Seconds in which a cancelled request has to end."""
 
 
 class Server:
-    """Serves an application on some addresses, all on one port."""
+    """Serves an application on some addresses, all on one port. It starts once and stops once."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        port: int,
+        *,
+        limits: Limits | None = None,
+        is_warm: Callable[[int, int, int], bool] = is_warm,
+    ) -> None:
         """Port 0 takes a free one; `port` tells which, once started."""
         self.port = port
         self._hosts = hosts
+        self._limits = limits or Limits()
         self._config = Config(
             app,
             http=Protocol,
             ws="none",
             lifespan="off",
+            interface="asgi3",
             log_config=None,
             access_log=False,
-            timeout_keep_alive=IDLE_PATIENCE,
+            proxy_headers=False,  # whom to believe is decided in http/origin.py
+            timeout_keep_alive=self._limits.idle_patience,  # type: ignore[arg-type]  # a float does as well
         )
         self._state = ServerState()
+        self._sending = Sending(is_warm)
         self._servers: list[asyncio.Server] = []
-        self._date: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._tick: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Bind and listen. Raises OSError, with a sentence, when an address cannot be had."""
+        """Bind every address, then listen. Raises OSError, with a sentence, when one of them cannot be had."""
         self._config.load()
         loop = asyncio.get_running_loop()
-        self._tell_date()
-        for host in self._hosts:
-            listener = _bind(host, self.port)
-            self.port = listener.getsockname()[1]
-            made = await loop.create_server(
-                lambda: Protocol(self._config, self._state, {}, loop), sock=listener, backlog=BACKLOG
-            )
-            self._servers.append(made)
-        self._date = asyncio.create_task(self._keep_date(), name="date header")
+        with contextlib.ExitStack() as bound:
+            listeners = []
+            for host in self._hosts:
+                listeners.append(bound.enter_context(contextlib.closing(_bind(host, self.port))))
+                self.port = listeners[0].getsockname()[1]
+            self._tell_date()
+            for listener in listeners:
+                made = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+                self._servers.append(made)
+            bound.pop_all()
 
     async def stop(self, grace: float) -> None:
         """Take no more connections, let requests finish for so many seconds, then hang up on the rest."""
@@ -58,32 +75,40 @@ class Server:
             server.close()
         for connection in list(self._state.connections):
             connection.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                while self._state.connections or self._state.tasks:
-                    await asyncio.sleep(0.02)
-        for connection in list(self._state.connections):
-            connection.transport.abort()
-        tasks = list(self._state.tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._date:
-            self._date.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._date
+        if not await self._ended(grace):
+            for connection in list(self._state.connections):
+                connection.transport.abort()
+            for task in list(self._state.tasks):
+                task.cancel()
+            if not await self._ended(_LAST_WORDS):
+                log.error("%d requests do not end", len(self._state.tasks))
+        if self._tick:
+            self._tick.cancel()
+        self._sending.threads.shutdown(wait=False)
 
-    async def _keep_date(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self._tell_date()
+    async def _ended(self, patience: float) -> bool:
+        """Whether all connections and requests end within so many seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._state.connections:
+                    self._lost.clear()
+                    await self._lost.wait()
+                if self._state.tasks:
+                    await asyncio.wait(self._state.tasks)
+        except TimeoutError:
+            return False
+        return True
+
+    def _connection(self) -> Protocol:
+        loop = asyncio.get_running_loop()
+        return Protocol(self._config, self._state, loop, self._limits, self._sending, self._lost.set)
 
     def _tell_date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(time.time(), usegmt=True).encode())]
+        self._tick = asyncio.get_running_loop().call_later(1, self._tell_date)
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -4,13 +4,16 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import signal
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+import msgspec
 import uvloop
 
 from torz.bus.socket import NodeServer
@@ -36,12 +39,34 @@ def main() -> int:
     _die_with_parent()
     try:
         config = load(flags={"data_dir": str(given.data_dir)})
+        _log(config)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(config, given.socket))
     except (TorzError, OSError) as exc:
         print(f"torz: the engine cannot start: {exc}", file=sys.stderr)
         return 1
     return 0
+
+
+def _log(config: Config) -> None:
+    """To our standard error, which is our parent's. Nothing here may hold a tracker's URL: there are keys in those."""
+    text = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    as_json = config.log_format == "json" or (config.log_format == "auto" and not sys.stderr.isatty())
+    logging.basicConfig(level=config.log_level.upper(), format=text, datefmt="%Y-%m-%d %H:%M:%S")
+    logging.Formatter.converter = time.gmtime
+    if as_json:
+        logging.getLogger().handlers[0].setFormatter(_Json())
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": super().format(record),
+        }
+        return msgspec.json.encode(said).decode()
 
 
 async def _run(config: Config, socket: Path) -> None:

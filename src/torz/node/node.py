@@ -283,7 +283,7 @@ class Node:
         return bool(layout and await self._in_thread(lambda: self._data.missing(held.hash, layout)))
 
     async def _params(self, held: Held, metainfo: bytes | None, *, trusted: bool) -> lt.add_torrent_params:
-        """`trusted` is what was noted at the last stop. Raises InvalidTorrent, and RuntimeError when the engine refuses."""
+        """`trusted` is what was noted at the last stop. Raises InvalidTorrent, or RuntimeError as the engine does."""
         folder = self._data.folder(held.hash)
         if metainfo is None:
             params = engine.from_magnet(held.magnet)
@@ -798,7 +798,7 @@ class Node:
             if held:
                 self._readers.unwatch(held, connection)
             return None
-        if held is None or not held.is_loaded or held.torrent is None:
+        if held is None or not held.is_loaded or not held.is_wanted:
             raise Unavailable("the engine does not know this torrent yet")
         if isinstance(command, Watch):
             return await self._readers.watch(held, connection)
