@@ -142,7 +142,7 @@ left join torrent_collision c on c.hash = z.hash
 left join download d on d.hash = z.hash
 
 -- name: held_count
-select count(*) from torz where account = :account
+select coalesce((select held from account where name = :account), 0)
 
 -- name: held_private
 -- Which of these an account may be told about although they are private.

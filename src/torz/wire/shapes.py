@@ -77,7 +77,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 def print_time(at: datetime | None) -> str:
     """RFC 3339 in UTC, whole seconds; the epoch when unknown."""
-    return EPOCH if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return EPOCH if at is None else at.astimezone(UTC).isoformat()[:19] + "Z"
 
 
 class ListItem(msgspec.Struct):

@@ -58,6 +58,18 @@ create table torz(
 create index torz_by_account on torz(account, added_at);
 create index torz_by_hash on torz(hash);
 
+-- How many each account holds: counting ten thousand rows for every page would cost more than the page.
+create table account(
+  name text primary key,
+  held integer not null
+) strict;
+create trigger torz_held after insert on torz begin
+  insert into account(name, held) values (new.account, 1) on conflict(name) do update set held = held + 1;
+end;
+create trigger torz_let_go after delete on torz begin
+  update account set held = held - 1 where name = old.account;
+end;
+
 create table secret(
   name text primary key,
   value blob not null
