@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 # Packages of the tested versions only, and files with the known hashes only.
 LOCKED := $(PIP) install --progress-bar off --require-hashes
 PYTEST := $(BIN)/python -m pytest
-CODE   := src tests tools bench fuzz
+CODE   := $(wildcard src tests tools bench fuzz)
 
 .PHONY: help setup setup-dev serve demo test check lint format types contracts docs-check docs videos bench lock fix clean
 .NOTPARALLEL:

@@ -139,6 +139,11 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
 
+def _level(value: str) -> str:
+    """Other programs' names for the same levels."""
+    return {"trace": "debug", "warn": "warning", "fatal": "error"}.get(value.strip().lower(), value)
+
+
 def _as_is(value: str) -> str:
     return value
 
@@ -255,7 +260,7 @@ SETTINGS: Final = (
         "info",
         one_of("debug", "info", "warning", "error"),
         "How much is logged.",
-        aliases=(("STREMTHRU_LOG_LEVEL", _as_is),),
+        aliases=(("STREMTHRU_LOG_LEVEL", _level),),
     ),
     Setting(
         "log_format",

@@ -21,8 +21,10 @@ class Origin:
             return self._base_url
         scheme, host = request.scope["scheme"], request.headers.get("host", "")
         if self._is_trusted(peer(request)):
-            scheme = _first(request, "x-forwarded-proto") or scheme
-            host = _first(request, "x-forwarded-host") or host
+            said = _forwarded(request)
+            first = said[0] if said else {}
+            scheme = first.get("proto") or _first(request, "x-forwarded-proto") or scheme
+            host = first.get("host") or _first(request, "x-forwarded-host") or host
         if scheme not in ("http", "https") or not _HOST.fullmatch(host):
             address, port = request.scope.get("server") or ("127.0.0.1", 80)
             scheme, host = "http", f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
@@ -31,7 +33,8 @@ class Origin:
     def client(self, request: Request) -> str:
         """The address of whoever asks: the last one that no trusted proxy added."""
         address = peer(request)
-        chain = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+        chain = [said["for"] for said in _forwarded(request) if "for" in said]
+        chain = chain or [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
         while self._is_trusted(address) and chain:
             address = _without_port(chain.pop())
         return address
@@ -52,6 +55,18 @@ def peer(request: Request) -> str:
 
 def _first(request: Request, header: str) -> str:
     return request.headers.get(header, "").partition(",")[0].strip()
+
+
+def _forwarded(request: Request) -> list[dict[str, str]]:
+    """The `Forwarded` header (RFC 7239), what the first proxy said first."""
+    return [
+        {
+            name.strip().lower(): value.strip().strip('"')
+            for name, _, value in (pair.partition("=") for pair in hop.split(";"))
+        }
+        for hop in request.headers.get("forwarded", "").split(",")
+        if hop.strip()
+    ]
 
 
 def _without_port(text: str) -> str:
