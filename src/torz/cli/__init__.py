@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from torz import __version__
+from torz.cli.text import plain
 from torz.domain.errors import TorzError
 
 COMMANDS: Final = {
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except (TorzError, OSError) as exc:
-        click.echo(f"torz: {_sentence(exc)}", err=True)
+        click.echo(f"torz: {plain(_sentence(exc))}", err=True)
         return 1
 
 
@@ -84,8 +85,7 @@ def _with_global_json(argv: Sequence[str] | None) -> list[str]:
     """`--json` may stand anywhere."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if "--json" in arguments and "--" not in arguments:
-        arguments.remove("--json")
-        arguments.insert(0, "--json")
+        return ["--json", *(argument for argument in arguments if argument != "--json")]
     return arguments
 
 

@@ -10,8 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from torz.cli.output import clean, console, echo_json, progress, size, status, to_json
 from torz.cli.session import run
+from torz.cli.text import plain
 from torz.client import Client
-from torz.domain.errors import TorzError
+from torz.domain.errors import InvalidTorrent, TorzError
+from torz.domain.metainfo import MAX_BYTES
 from torz.domain.torz import Torz, TorzStatus
 
 
@@ -35,32 +37,47 @@ def _sources(given: tuple[str, ...]) -> Iterator[str | Path]:
     """What each argument names: files and folders where there are such, else a link."""
     for text in given:
         path = Path(text)
-        if ":" not in text and path.is_dir():
+        if _is_link(text):
+            yield text
+        elif path.is_dir():
             inside = sorted(path.glob("*.torrent"))
             if not inside:
-                raise click.UsageError(f"There is no .torrent file in {text}.")
+                raise click.UsageError(f"There is no .torrent file in {plain(text)}.")
             yield from inside
-        elif ":" not in text and path.is_file():
+        elif path.is_file():
             yield path
-        elif text.endswith(".torrent") and ":" not in text:
-            raise click.UsageError(f"There is no file {text}.")
+        elif text.endswith(".torrent"):
+            raise click.UsageError(f"There is no file {plain(text)}.")
         else:
             yield text
+
+
+def _is_link(text: str) -> bool:
+    return text[:7].lower() == "magnet:" or "://" in text
+
+
+def _refuse_large(path: Path) -> None:
+    """Before all of somebody's film is read into memory. Raises InvalidTorrent."""
+    if path.stat().st_size > MAX_BYTES:
+        raise InvalidTorrent(hint=f"It is larger than {MAX_BYTES >> 20} MB, so it is no .torrent file.")
 
 
 async def _add_all(client: Client, sources: list[str | Path], as_json: bool) -> tuple[list[Torz], list[str]]:
     added, failed = [], []
     for source in sources:
         try:
+            if isinstance(source, Path):
+                _refuse_large(source)
             torz = await client.add(source)
-        except TorzError as exc:
-            failed.append(f"{source}: {exc.hint or exc.message}")
+        except (TorzError, OSError, UnicodeError) as exc:
+            why = exc.hint or exc.message if isinstance(exc, TorzError) else str(exc)
+            failed.append(f"{source}: {why}")
             if not as_json:
-                console.print(f"[red]Not added:[/] {clean(str(source))[:80]}: {clean(exc.hint or exc.message)}")
+                console.print(f"[red]Not added:[/] {clean(plain(str(source))[:80])}: {clean(why)}")
             continue
         added.append(torz)
         if not as_json:
-            console.print(f"{torz.id}  {status(torz)}  {clean(torz.name) or torz.hash}")
+            console.print(f"{clean(torz.id)}  {status(torz)}  {clean(torz.name) or torz.hash}")
     return added, failed
 
 
@@ -78,4 +95,4 @@ async def _wait_all(client: Client, torz: list[Torz], as_json: bool) -> list[Tor
 
 
 def _title(torz: Torz) -> str:
-    return clean(torz.name)[:50] or str(torz.hash)[:12]
+    return clean(plain(torz.name)[:50]) or str(torz.hash)[:12]

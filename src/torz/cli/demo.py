@@ -38,6 +38,10 @@ _START = 20.0
 """Seconds that a process may take to start."""
 
 
+_PATIENCE = 120.0
+"""Seconds that the download may take; six are usual."""
+
+
 class Step(NamedTuple):
     what: str
     said: str
@@ -103,7 +107,11 @@ async def _story(
     tail = await _read(torz, link, end, video.size or 0)
     status = (await torz.get(added.id)).status
     did(Step("Sought to the end", f"first byte after {tail[1]:.2f} s, while {status.value}"))
-    finished = await torz.wait(added.id, every=0.2)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            finished = await torz.wait(added.id, every=0.2)
+    except TimeoutError as exc:
+        raise StoreUnavailable(f"The download was not there after {_PATIENCE:g} seconds. Try: torz doctor") from exc
     took = time.monotonic() - begun
     well = finished.status is TorzStatus.DOWNLOADED
     did(Step("Downloaded", f"{took:.1f} s, {size(int((finished.size or 0) / took))}/s", well))
@@ -145,7 +153,8 @@ async def _tracker() -> AsyncIterator[str]:
     peers: set[tuple[str, int]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, EOFError, ValueError, IndexError):
+        # Cancelled is what a connection is that outlives the demo; nobody waits for it.
+        with contextlib.suppress(OSError, EOFError, ValueError, LookupError, asyncio.CancelledError):
             request = (await reader.readuntil(b"\r\n\r\n")).split()[1].partition(b"?")[2]
             asked = dict(parse_qsl(request.decode("latin-1"), encoding="latin-1"))
             peers.add(("127.0.0.1", int(asked["port"])))
@@ -172,14 +181,20 @@ def _seed(content: Path, tracker: str) -> Iterator[Torrent]:
         "--upload-limit",
         str(_SPEED),
     ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:  # noqa: S603 - our own
+    # In sessions of their own, so that Ctrl-C is ours to answer, and they end in order.
+    with subprocess.Popen(  # noqa: S603 - our own
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         try:
             assert process.stdout
-            yield Torrent.parse(b64decode(json.loads(process.stdout.readline())["torrent"]))
+            said = process.stdout.readline()
+            if not said:
+                raise StoreUnavailable("The demo's seed did not start. Try: torz doctor")
+            yield Torrent.parse(b64decode(json.loads(said)["torrent"]))
         finally:
             assert process.stdin
             process.stdin.close()
-            process.wait(10)
+            _end(process, 10)
 
 
 @contextlib.contextmanager
@@ -199,12 +214,22 @@ def _server(folder: Path) -> Iterator[tuple[str, str]]:
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TORZ_", "STREMTHRU_"))}
     command = [sys.executable, "-m", "torz", "serve"]
-    with subprocess.Popen(command, env={**inherited, **settings}, stdout=subprocess.DEVNULL) as process:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603
+        command, env={**inherited, **settings}, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as process:
         try:
             yield _wait_for_server(process, data / "local-credentials"), settings["TORZ_AUTH"]
         finally:
             process.terminate()
-            process.wait(20)
+            _end(process, 20)
+
+
+def _end(process: "subprocess.Popen[bytes]", patience: float) -> None:
+    """Wait so many seconds, and no longer: a demo leaves nothing running."""
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def _wait_for_server(process: "subprocess.Popen[bytes]", left: Path) -> str:

@@ -77,7 +77,10 @@ def _engine_package() -> Finding:
 def _data_folder(config: Config) -> Iterator[Finding]:
     folder = Path(config.data_dir)
     if not folder.exists():
-        yield Finding("Data folder", True, f"{folder} will be made at the first start")
+        above = next(parent for parent in folder.parents if parent.exists())
+        well = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+        said = "will be made at the first start" if well else f"cannot be made in {above}; set TORZ_DATA_DIR"
+        yield Finding("Data folder", well, f"{folder} {said}")
         return
     writable = os.access(folder, os.W_OK | os.X_OK)
     yield Finding(
@@ -118,9 +121,7 @@ def _port(config: Config, debug: Debug | None) -> Finding:
 
 def _server(debug: Debug) -> Iterator[Finding]:
     yield Finding("Server", True, f"version {debug.version}")
-    off = abs((datetime.now(UTC) - datetime.fromisoformat(debug.time)).total_seconds())
-    sane = off < _CLOCK_OFF and datetime.now(UTC).year >= 2026
-    yield Finding("Clock", sane, "right" if sane else f"{off:.0f} seconds apart from the server's; set the time")
+    yield _clock(debug.time)
     if not debug.engine:
         yield Finding("Engine process", False, "the server does not know us; give --auth user:password")
         return
@@ -128,3 +129,14 @@ def _server(debug: Debug) -> Iterator[Finding]:
     well = engine.alive and not engine.problem
     said = engine.problem or f"{engine.name}, port {engine.port}, {engine.torrents} torrents, {engine.peers} peers"
     yield Finding("Engine process", well, said)
+
+
+def _clock(told: str) -> Finding:
+    """Ours beside the server's."""
+    now = datetime.now(UTC)
+    try:
+        off = abs((now - datetime.fromisoformat(told)).total_seconds())
+    except (ValueError, TypeError):
+        return Finding("Clock", False, "the server tells no time; is it a Torz?")
+    sane = off < _CLOCK_OFF and now.year >= 2026
+    return Finding("Clock", sane, "right" if sane else f"{off:.0f} seconds apart from the server's; set the time")

@@ -8,9 +8,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from torz.cli.output import clean, console, echo_json
 from torz.cli.session import choose, find, run
-from torz.client import Client, download
-from torz.client.download import safe_path
-from torz.domain.torz import File, Torz
+from torz.cli.text import plain
+from torz.client import Client, destinations, safe_path
+from torz.domain.errors import StoreConflict, StoreUnavailable
+from torz.domain.torz import File
 
 
 @click.command()
@@ -27,18 +28,24 @@ def command(obj: dict[str, Any], id: str, files: tuple[str, ...], output: Path, 
     async def work(client: Client) -> list[Path]:
         torz = await find(client, id)
         chosen = [choose(torz, name) for name in files] or [file for file in torz.files if file.link]
-        return [await _fetch(client, torz, file, output, connections, obj["as_json"]) for file in chosen]
+        if not chosen:
+            raise StoreUnavailable("Its files are not known yet. Wait for the metadata: torz show " + torz.id)
+        # A torrent of several files gets a folder of its name.
+        folder = safe_path(output, torz.name.replace("/", "_")) if len(torz.files) > 1 else output
+        places = dict(zip(torz.files, destinations(folder, [file.path for file in torz.files]), strict=True))
+        return [await _fetch(client, file, places[file], connections, obj["as_json"]) for file in chosen]
 
     paths = run(obj, work)
     if obj["as_json"]:
         echo_json({"files": [str(path) for path in paths]})
 
 
-async def _fetch(client: Client, torz: Torz, file: File, output: Path, connections: int, quiet: bool) -> Path:
-    """A torrent of several files gets a folder of its name."""
-    folder = safe_path(output, torz.name) if len(torz.files) > 1 else output
-    path = safe_path(folder, file.path)
-    if path.exists() and path.stat().st_size == file.size:
+async def _fetch(client: Client, file: File, path: Path, connections: int, quiet: bool) -> Path:
+    if path.exists():
+        if path.stat().st_size != file.size:
+            raise StoreConflict(
+                f"{path} is there already, and is something else. Move it away, or give another --output."
+            )
         if not quiet:
             console.print(f"{clean(str(path))} is there already")
         return path
@@ -51,9 +58,8 @@ async def _fetch(client: Client, torz: Torz, file: File, output: Path, connectio
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=quiet) as bars:
-        row = bars.add_task(clean(file.name)[:50], total=file.size)
-        return await download(
-            client.session,
+        row = bars.add_task(clean(plain(file.name)[:50]), total=file.size)
+        return await client.download(
             url,
             path,
             connections=connections,

@@ -1,7 +1,7 @@
 """What people and programs see. Names come from strangers: nothing in them may move the cursor or turn the text."""
 
 import json
-import re
+import sys
 from typing import Any
 
 import click
@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from torz.cli.text import plain
 from torz.domain.torz import Torz, TorzStatus
 from torz.wire.shapes import TorzShape
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _COLOURS = {
     TorzStatus.DOWNLOADED: "green",
     TorzStatus.CACHED: "green",
@@ -21,12 +21,14 @@ _COLOURS = {
     TorzStatus.FAILED: "red",
     TorzStatus.INVALID: "red",
 }
-console = Console(highlight=False)
+_NEVER_WRAPPED = 10_000
+"""Columns of what is no terminal: a pipe gets whole ids and names."""
+console = Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _NEVER_WRAPPED)
 
 
 def clean(text: str) -> str:
     """A stranger's text, for a terminal."""
-    return escape(_UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text))
+    return escape(plain(text))
 
 
 def size(count: int | None) -> str:
@@ -67,7 +69,7 @@ def _duration(seconds: int) -> str:
 def print_torz(torz: Torz) -> None:
     """Everything about one."""
     console.print(f"[bold]{clean(torz.name) or '(no name yet)'}[/]")
-    console.print(f"id      {torz.id}\nhash    {torz.hash}\nsize    {size(torz.size)}\nstatus  {status(torz)}")
+    console.print(f"id      {clean(torz.id)}\nhash    {torz.hash}\nsize    {size(torz.size)}\nstatus  {status(torz)}")
     if torz.transfer:
         console.print(f"        {progress(torz)}")
     if torz.files:
@@ -80,7 +82,7 @@ def print_torz(torz: Torz) -> None:
 def print_list(items: list[Torz], total: int) -> None:
     table = Table("id", "status", "size", "name", "", box=None, pad_edge=False)
     for torz in items:
-        table.add_row(torz.id, status(torz), size(torz.size), clean(torz.name) or str(torz.hash), progress(torz))
+        table.add_row(clean(torz.id), status(torz), size(torz.size), clean(torz.name) or str(torz.hash), progress(torz))
     console.print(table)
     if len(items) < total:
         console.print(f"{len(items)} of {total}")
@@ -92,5 +94,5 @@ def to_json(torz: Torz) -> Any:
 
 
 def echo_json(value: Any) -> None:
-    """One document in one line."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    """One document in one line, in ASCII: on a terminal it is a stranger's text like any other."""
+    click.echo(json.dumps(value, separators=(",", ":")))

@@ -37,4 +37,5 @@ def command(obj: dict[str, Any], id: str, file: str | None, player: str | None) 
         click.echo(url)
         return 0
     console.print(f"Playing {clean(chosen.name)} with {program}")
-    return subprocess.run([program, url], check=False).returncode  # noqa: S603 - the user's own player, and our own link
+    played = subprocess.run([program, url], check=False)  # noqa: S603 - the user's own player, and our own link
+    return 1 if played.returncode else 0

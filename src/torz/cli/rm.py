@@ -24,11 +24,11 @@ def command(obj: dict[str, Any], ids: tuple[str, ...], yes: bool) -> None:
         for torz in found:
             await client.remove(torz.id)
 
-    found = run(obj, look)
+    found = list({torz.id: torz for torz in run(obj, look)}.values())
     confirm(f"Remove {len(found)} torz?", yes)
     run(obj, remove)
     if obj["as_json"]:
         echo_json({"removed": [torz.id for torz in found]})
     else:
         for torz in found:
-            console.print(f"Removed {torz.id} {clean(torz.name)}")
+            console.print(f"Removed {clean(torz.id)} {clean(torz.name)}")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -31,16 +32,32 @@ def connect(obj: dict[str, Any]) -> Client:
     if not auth and not url and left:
         url, auth = left
     if not auth:
-        auth = next(iter(config.auth.split(",")), "").strip() or (left[1] if left else "")
+        is_ours = left and (not url or _same_server(url, left[0]))
+        auth = next(iter(config.auth.split(",")), "").strip() or (left[1] if left and is_ours else "")
     host = config.host[0] if config.host else "127.0.0.1"
     url = url or (left[0] if left else f"http://{f'[{host}]' if ':' in host else host}:{config.port}")
     return Client(url, auth=auth, store=obj.get("store") or "", token=obj.get("token") or "")
 
 
+def _same_server(one: str, other: str) -> bool:
+    """Whether both lead to one server of this machine: what it left here is for no other."""
+    return _place(one) == _place(other)
+
+
+def _place(url: str) -> tuple[str, str, int | None, str]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
+    return parts.scheme, host, port, parts.path.rstrip("/")
+
+
 def _left_by_server(data: Path) -> tuple[str, str] | None:
     try:
         address, credentials = (data / LOCAL).read_text().split("\n")[:2]
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # nothing there, or nothing of ours
         return None
     return address, credentials
 
@@ -83,5 +100,5 @@ def choose(torz: Torz, text: str | None) -> File:
 
 def confirm(question: str, yes: bool) -> None:
     """Ask a person; a program means what it says."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(question, abort=True)
+    if not yes and sys.stdin.isatty() and not click.confirm(question):
+        raise click.ClickException("Nothing was done.")

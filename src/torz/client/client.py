@@ -3,16 +3,17 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import aiohttp
 import msgspec
 from msgspec import UNSET
 
-from torz.domain.errors import StoreBroken, StoreUnavailable
+from torz.client.download import Download, Progress, retry_after
+from torz.domain.errors import InvalidInfoHash, StoreBroken, StoreUnavailable, TooManyRequests, Unavailable
 from torz.domain.infohash import InfoHash
 from torz.domain.torz import Check, File, Page, StoreUser, Subscription, Torz, TorzStatus, Transfer
 from torz.wire import errors
@@ -32,12 +33,15 @@ from torz.wire.shapes import (
     Removed,
     TorzPage,
     TorzShape,
+    TransferShape,
     UserShape,
 )
 
 T = TypeVar("T")
 DONE = (TorzStatus.DOWNLOADED, TorzStatus.FAILED, TorzStatus.INVALID)
 """Statuses that do not change by themselves."""
+_MISSED = 5
+"""How often in a row `wait` may find nobody there."""
 
 
 class Client:
@@ -56,7 +60,8 @@ class Client:
 
         `timeout` is in seconds for a call, downloads not counted.
         """
-        self.url = url.rstrip("/")
+        self.url, user = _without_user(url)
+        auth = auth or user
         self._headers = {"Accept": "application/json", **_credentials(auth, store, token)}
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._session: aiohttp.ClientSession | None = None
@@ -76,7 +81,7 @@ class Client:
     def session(self) -> aiohttp.ClientSession:
         """The connections, for fetching what links lead to. It sends no credentials of ours by itself."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=False)
+            self._session = aiohttp.ClientSession(headers={"Accept-Encoding": "identity"})
         return self._session
 
     async def health(self) -> bool:
@@ -113,12 +118,14 @@ class Client:
         return Page(items=tuple(_item(item) for item in shape.items), total=shape.total_items)
 
     async def all(self) -> AsyncIterator[Torz]:
-        """Every torz of the account, newest first."""
-        offset = 0
+        """Every torz of the account, newest first; each once, also when others are added meanwhile."""
+        offset, seen = 0, set[str]()
         while True:
             page = await self.list(500, offset)
             for torz in page.items:
-                yield torz
+                if torz.id not in seen:
+                    seen.add(torz.id)
+                    yield torz
             offset += len(page.items)
             if not page.items or offset >= page.total:
                 return
@@ -140,7 +147,7 @@ class Client:
             shape = await self._send("GET", "/v0/store/torz/check", CheckAnswer, query=query)
             found += [
                 Check(
-                    hash=InfoHash.parse(item.hash),
+                    hash=_hash(item.hash),
                     status=item.status,
                     name=item.name or "",
                     files=tuple(map(_file, item.files)),
@@ -155,14 +162,33 @@ class Client:
         return (await self._send("POST", "/v0/store/torz/link/generate", Link, body=body)).link
 
     async def wait(self, id: str, *, on_change: Callable[[Torz], None] | None = None, every: float = 1.0) -> Torz:
-        """Wait until it is downloaded, or has failed for good; look every so many seconds, and tell each time."""
+        """Wait until it is downloaded, or has failed for good; look every so many seconds, and tell what is new.
+
+        A server that is away for a few looks is waited for; then StoreUnavailable is raised.
+        """
+        before, missed = None, 0
         while True:
-            torz = await self.get(id)
-            if on_change:
+            try:
+                torz = await self.get(id)
+            except (StoreUnavailable, Unavailable, TooManyRequests) as exc:
+                missed += 1
+                if missed > _MISSED:
+                    raise
+                await asyncio.sleep(exc.retry_after or every * missed)
+                continue
+            missed = 0
+            if on_change and torz != before:
                 on_change(torz)
             if torz.status in DONE:
                 return torz
+            before = torz
             await asyncio.sleep(every)
+
+    async def download(
+        self, url: str, path: Path, *, connections: int = 4, on_progress: Progress | None = None
+    ) -> Path:
+        """Fetch what a direct link leads to into a file, going on where an earlier try stopped; see `Download.run`."""
+        return await Download(self.session, url, path).run(connections, on_progress)
 
     async def _send(
         self,
@@ -177,9 +203,17 @@ class Client:
         headers = {**self._headers, **({"Content-Type": "application/json"} if body is not None else {})}
         try:
             async with self.session.request(
-                method, self.url + path, params=query, data=form or body, headers=headers, timeout=self._timeout
+                method,
+                self.url + path,
+                params=query,
+                data=form or body,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,  # our credentials are for this server alone
             ) as answer:
                 return _decode(answer, await answer.read(), kind)
+        except aiohttp.InvalidURL as exc:
+            raise StoreUnavailable(f"{self.url} is no address of a server, such as http://127.0.0.1:8679.") from exc
         except TimeoutError as exc:
             raise StoreUnavailable(f"{self.url} did not answer in time.") from exc
         except aiohttp.ClientConnectorError as exc:
@@ -190,14 +224,49 @@ class Client:
 
 def _decode(answer: aiohttp.ClientResponse, body: bytes, kind: type[T]) -> T:
     if answer.status >= 400:
-        after = answer.headers.get("Retry-After", "")
-        raise errors.decode(answer.status, body, int(after) if after.isdecimal() else None)
+        raise errors.decode(answer.status, body, retry_after(answer))
+    if answer.status >= 300:
+        raise StoreBroken("The server sends us somewhere else, and our credentials are for it alone. Correct its URL.")
     try:
         decoded: Any = msgspec.json.decode(body, type=Answer[kind])  # type: ignore[valid-type]
     except msgspec.MsgspecError as exc:
-        raise StoreBroken("The server answered with something that is not the Torz API.") from exc
+        raise _not_ours() from exc
     data: T = decoded.data
     return data
+
+
+def _not_ours() -> StoreBroken:
+    return StoreBroken("The server answered with something that is not the Torz API.")
+
+
+def _hash(text: str) -> InfoHash:
+    try:
+        return InfoHash.parse(text)
+    except InvalidInfoHash as exc:
+        raise _not_ours() from exc
+
+
+def _time(text: str) -> datetime | None:
+    """None for the epoch, and for the year 1 that some stores say instead."""
+    if text == EPOCH:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise _not_ours() from exc
+    if at.year == 1:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    """An address for messages, which no password may stand in, and the `user:password` that stood in it."""
+    try:
+        parts = urlsplit(url.rstrip("/"))
+    except ValueError:
+        return url, ""
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)), unquote(user)
 
 
 def _credentials(auth: str, store: str, token: str) -> dict[str, str]:
@@ -215,11 +284,11 @@ def _credentials(auth: str, store: str, token: str) -> dict[str, str]:
 def _item(shape: ListItem) -> Torz:
     return Torz(
         id=shape.id,
-        hash=InfoHash.parse(shape.hash),
+        hash=_hash(shape.hash),
         name=shape.name,
         size=_known(shape.size),
         status=shape.status,
-        added_at=None if shape.added_at == EPOCH else datetime.fromisoformat(shape.added_at),
+        added_at=_time(shape.added_at),
         private=shape.private is True,
         transfer=None if shape.transfer is UNSET else _transfer(shape.transfer),
     )
@@ -229,7 +298,7 @@ def _torz(shape: TorzShape) -> Torz:
     return msgspec.structs.replace(_item(shape), files=tuple(map(_file, shape.files)))
 
 
-def _transfer(shape: Any) -> Transfer:
+def _transfer(shape: TransferShape) -> Transfer:
     return Transfer(
         done=shape.done,
         total=_known(shape.total),
