@@ -141,7 +141,9 @@ class Live:
         return id
 
     def upload(self, torrent: bytes, user: str = "ann") -> Any:
-        body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.torrent"\r\n\r\n%b\r\n--b--\r\n' % torrent
+        body = (
+            b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.torrent"\r\n\r\n%b\r\n--b--\r\n' % torrent
+        )
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         return self.data_of("POST", "/v0/store/torz", body, user=user, headers=headers)
 

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from torrents import GREETING, make_torrent
 
+from torrents import GREETING, make_torrent
 from torz.db import torrents
 from torz.db.accounts import SqliteTorzRepo
 from torz.db.nodes import SqliteNodeRepo
@@ -148,6 +148,15 @@ async def test_forgetting_gives_way_to_being_wanted_again(held: SqliteTorzRepo, 
     assert not await node.forget(HASH, gone.revision)
     [back] = await node.desired(gone.revision)
     assert back.wanted
+
+
+async def test_a_row_that_comes_back_is_newer_than_the_one_that_went(held: SqliteTorzRepo, node: SqliteNodeRepo) -> None:
+    await held.remove("ann", await held.add("ann", GREETING, 1))
+    [gone] = await node.desired(0)
+    assert await node.forget(HASH, gone.revision)
+    await held.add("ann", GREETING, 2)
+    [back] = await node.desired(gone.revision)
+    assert back.revision > gone.revision
 
 
 async def test_what_was_let_go_and_taken_back_in_time_is_still_cached(

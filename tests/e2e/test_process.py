@@ -9,9 +9,9 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+
 from live import Live, until
 from swarm import bare_magnet, make_torrent, noise, seeding
-
 from torz.domain.bencode import encode
 from torz.domain.videohash import video_hash
 
@@ -32,7 +32,9 @@ def test_the_first_start_shows_credentials_once_and_keeps_only_their_hash(tmp_pa
         assert again.data_of("GET", "/v0/store/user", user=None, headers=header)["id"] == "torz"
         local = {"X-StremThru-Authorization": again.local}
         assert again.data_of("GET", "/v0/store/user", user=None, headers=local)["id"] == "torz"
-        status, error = again.error_of("GET", "/v0/store/user", user=None, headers={"X-StremThru-Authorization": "torz:x"})
+        status, error = again.error_of(
+            "GET", "/v0/store/user", user=None, headers={"X-StremThru-Authorization": "torz:x"}
+        )
         assert (status, error["message"]) == (401, "invalid credentials")
     assert "password" not in again.out
 
@@ -71,6 +73,15 @@ def test_two_accounts_share_one_copy_and_neither_takes_it_from_the_other(tmp_pat
         server.data_of("DELETE", f"/v0/store/torz/{bob['id']}", user="bob")
         until(lambda: not os.listdir(tmp_path / "data" / "torrents"))
         assert server.data_of("GET", f"/v0/store/torz/check?hash={torrent.hash}")["items"][0]["status"] == "unknown"
+
+
+def test_what_was_removed_can_be_added_again(tmp_path: Path) -> None:
+    torrent = make_torrent(tmp_path / "seed", noise(100_000))
+    with seeding(torrent, tmp_path / "seed") as seeds, Live(tmp_path / "data") as server:
+        for _ in range(4):
+            id = server.add(str(bare_magnet(torrent, *seeds)))
+            server.status(id, "downloaded")
+            server.data_of("DELETE", f"/v0/store/torz/{id}")
 
 
 def test_a_file_is_read_byte_by_byte_while_it_arrives(tmp_path: Path) -> None:
@@ -188,7 +199,9 @@ def test_a_download_without_room_waits_and_says_so(tmp_path: Path) -> None:
     torrent = make_torrent(tmp_path / "seed", noise(300_000))
     with seeding(torrent, tmp_path / "seed") as seeds, Live(tmp_path / "data", TORZ_DISK_RESERVE="900000GB") as server:
         id = server.add(str(bare_magnet(torrent, *seeds)))
-        waiting = until(lambda: (t := server.get(id)) and "disk" in t.get("transfer", {}).get("message", "").lower() and t)
+        waiting = until(
+            lambda: (t := server.get(id)) and "disk" in t.get("transfer", {}).get("message", "").lower() and t
+        )
         assert waiting["status"] == "queued"
         assert "Free some space" in waiting["transfer"]["message"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes import Inside, inside
 from torrents import GREETING, make_torrent
-
-from torz.ports.node import Changed, Progress
 from torz.domain.torz import TorzStatus
+from torz.ports.node import Changed, Progress
 
 pytestmark = pytest.mark.anyio
 HEX = str(GREETING.hash)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes import Answer, Inside, inside
 from torrents import PIECE, make_torrent
-
 from torz.domain.torz import TorzStatus
-from torz.http.links import HungUp, disposition, media_type
+from torz.http.links import disposition, media_type
+from torz.http.typed import HungUp
 from torz.ports.node import Durable, Lost, PieceMap, Read, Unread, Unwatch, Watch
 from torz.ports.repo import Layout, Place
 
@@ -82,7 +83,7 @@ async def test_several_ranges_are_parts_of_a_multipart_answer(api: Inside) -> No
     head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
     parts: list[Any] = email.message_from_bytes(head + answer.body).get_payload()
     assert [p.get_payload(decode=True) for p in parts] == [DATA[0:5], DATA[100:110], DATA[-3:]]
-    assert [p["Content-Range"] for p in parts][0] == f"bytes 0-4/{len(DATA)}"
+    assert parts[0]["Content-Range"] == f"bytes 0-4/{len(DATA)}"
 
 
 @pytest.mark.parametrize("range", [f"bytes={len(DATA)}-", "bytes=-0"])
@@ -133,7 +134,9 @@ async def test_a_forged_an_expired_and_a_revoked_link_are_refused(api: Inside) -
     assert (await fetch(api, link)).status == 410
 
 
-async def test_a_file_that_is_not_where_it_should_be_is_404_and_no_link_is_followed(api: Inside, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_where_it_should_be_is_404_and_no_link_is_followed(
+    api: Inside, tmp_path: Path
+) -> None:
     link = await link_to(api)
     film = api.root / HASH.hex() / "film.mkv"
     secret = tmp_path / "secret"

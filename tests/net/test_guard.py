@@ -93,7 +93,9 @@ async def test_size_and_time_are_bounded() -> None:
         assert "seconds" in await hint_of(f"http://127.0.0.1:{port}/", timeout=0.3)
 
 
-@pytest.mark.parametrize("url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "http:///x", "a:b", "http://[::1", "gopher://x"])
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "http:///x", "a:b", "http://[::1", "gopher://x"]
+)
 async def test_other_addresses_are_refused_with_a_sentence(url: str) -> None:
     assert (await hint_of(url)).endswith(".")
 

@@ -98,7 +98,7 @@ class SqliteNodeRepo:
 
 
 def next_revision(connection: apsw.Connection) -> int:
-    """Above every revision there is."""
+    """Above every revision there ever was."""
     revision: int = rows(connection, "next_revision")[0][0]
     return revision
 

@@ -64,7 +64,8 @@ select data from metainfo where hash = :hash
 delete from metainfo where hash = :hash
 
 -- name: next_revision
-select coalesce(max(revision), 0) + 1 from download
+insert into sequence(name, value) values ('revision', 1) on conflict(name) do update set value = value + 1
+returning value
 
 -- name: download
 select wanted, magnet, complete from download where hash = :hash

@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 
 from torz.domain.byterange import ByteRange, parse_range
 from torz.domain.errors import RangeNotSatisfiable, TorzError
-from torz.http.typed import Request, send_start
+from torz.http.typed import HungUp, Request, send_start
 from torz.services.streams import Reading, Stream, Streams
 
 _TYPES = {
@@ -144,10 +144,6 @@ class _Answer:
                 raise HungUp("the file became shorter")
             start += len(data)
             await self._send({"type": "http.response.body", "body": data, "more_body": more or start < end})
-
-
-class HungUp(Exception):
-    """An answer that was begun cannot be finished; the connection is closed instead."""
 
 
 class _Gone:

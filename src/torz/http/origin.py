@@ -34,7 +34,8 @@ class Origin:
         """The address of whoever asks: the last one that no trusted proxy added."""
         address = peer(request)
         chain = [said["for"] for said in _forwarded(request) if "for" in said]
-        chain = chain or [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+        older = request.headers.get("x-forwarded-for", "").split(",")
+        chain = chain or [part.strip() for part in older if part.strip()]
         while self._is_trusted(address) and chain:
             address = _without_port(chain.pop())
         return address

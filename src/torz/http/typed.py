@@ -36,6 +36,10 @@ _MAX_JSON = 1 << 20
 _MAX_FIELDS = 10_000
 
 
+class HungUp(Exception):
+    """An answer cannot be finished, or nobody waits for it any more: the connection is closed, and that is all."""
+
+
 class Family(Enum):
     """Which envelope a route's errors come in."""
 
@@ -209,6 +213,8 @@ class App:
             if started:
                 raise
             await _send(send, request, self._failure(request, path, error))
+        except HungUp:
+            raise
         except Exception as exc:
             # The last line of defence: whatever it was, the client gets an envelope and the log gets the trace.
             log.error("%s %s failed: %s", request.method, request.path, "".join(traceback.format_exception(exc)))

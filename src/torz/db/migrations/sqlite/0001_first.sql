@@ -43,6 +43,12 @@ create table download(
 ) strict;
 create index download_revision on download(revision);
 
+-- Numbers that only ever grow, also when the rows that had them are gone.
+create table sequence(
+  name text primary key,
+  value integer not null
+) strict;
+
 -- One torrent as one account holds it.
 create table torz(
   n integer primary key,                 -- grows with each add, so that a second's adds keep their order
