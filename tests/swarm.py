@@ -133,13 +133,15 @@ def seeding(torrent: Torrent, folder: Path, count: int = 1, *, upload_limit: int
 
 
 class Tracker:
-    """An HTTP tracker that names the seeds it was given, and remembers who asked."""
+    """An HTTP tracker that names the seeds it was given and those that asked before."""
 
     def __init__(self, *seeds: Seed) -> None:
         self.seeds = list(seeds)
         self.asked: list[bytes] = []
         """Info hashes, in the order of the announces."""
         self.events: list[str] = []
+        self.ports: list[int] = []
+        """Of those that asked."""
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
@@ -162,7 +164,9 @@ class Tracker:
             given = {key: value for key, _, value in (part.partition("=") for part in query.split("&"))}
             self.asked.append(unquote_to_bytes(given.get("info_hash", "")))
             self.events.append(given.get("event", ""))
-            peers = b"".join(bytes([127, 0, 0, 1]) + struct.pack(">H", seed.port) for seed in self.seeds)
+            ports = [*(seed.port for seed in self.seeds), *self.ports]
+            self.ports.append(int(given.get("port", "0")))
+            peers = b"".join(bytes([127, 0, 0, 1]) + struct.pack(">H", port) for port in ports)
             body = encode({b"interval": 1800, b"peers": peers})
             writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             await writer.drain()

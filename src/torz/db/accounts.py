@@ -49,13 +49,18 @@ class SqliteTorzRepo:
 
         return await self._database.write(change)
 
+    def find(self, id: str) -> HeldTorz | None:
+        found = self._database.peek(lambda connection: rows(connection, "held_state", {"id": id}))
+        return _held_torz(found[0]) if found else None
+
+    async def files(self, hash: bytes) -> bytes | None:
+        def ask(connection: apsw.Connection) -> bytes | None:
+            known = torrents.get(connection, hash)
+            return known.files if known else None
+
+        return await self._database.read(ask)
+
     async def get(self, account: str, id: str) -> HeldTorz | None:
-        return await self._held(account, id)
-
-    async def find(self, id: str) -> HeldTorz | None:
-        return await self._held(None, id)
-
-    async def _held(self, account: str | None, id: str) -> HeldTorz | None:
         def ask(connection: apsw.Connection) -> HeldTorz | None:
             for row in rows(connection, "held", {"id": id, "account": account}):
                 return _held_torz(row)

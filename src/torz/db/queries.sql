@@ -120,7 +120,7 @@ select exists(select 1 from torz where hash = :hash and proven)
 select exists(select 1 from torz where hash = :hash)
 
 -- name: held
--- One torz with its files, of one account or, without one, of whoever holds it.
+-- One torz of an account, with its files.
 select z.id, z.hash, z.account,
   z.name, coalesce(t.name, c.name), coalesce(t.size, c.size), coalesce(t.private, c.private, 0), z.proven,
   z.added_at, d.status, d.message, d.complete, coalesce(t.files, c.files)
@@ -128,7 +128,18 @@ from torz z
 left join torrent t on t.k = z.k and t.tail = substr(z.hash, 9)
 left join torrent_collision c on c.hash = z.hash
 left join download d on d.hash = z.hash
-where z.id = :id and (:account is null or z.account = :account)
+where z.id = :id and z.account = :account
+
+-- name: held_state
+-- Where one torz stands, whoever holds it: no more than serving a link has to know each time.
+select z.id, z.hash, z.account,
+  z.name, coalesce(t.name, c.name), coalesce(t.size, c.size), coalesce(t.private, c.private, 0), z.proven,
+  z.added_at, d.status, d.message, d.complete, null
+from torz z
+left join torrent t on t.k = z.k and t.tail = substr(z.hash, 9)
+left join torrent_collision c on c.hash = z.hash
+left join download d on d.hash = z.hash
+where z.id = :id
 
 -- name: held_page
 -- A slice of an account, newest first, without files.

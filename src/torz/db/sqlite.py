@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,8 +16,9 @@ from typing import Any, TypeVar
 
 import apsw
 
-from torz.domain.errors import TorzError
+from torz.domain.errors import TorzError, Unavailable
 
+log = logging.getLogger("torz.db")
 T = TypeVar("T")
 READERS = 3
 """SQLite takes the GIL back for every row, so that more readers than this only wait for each other."""
@@ -38,8 +41,26 @@ def rows(connection: apsw.Connection, name: str, given: dict[str, Any] | None = 
     return connection.execute(queries()[name], given).fetchall()
 
 
+@contextmanager
+def _passing() -> Iterator[None]:
+    """Trouble that passes is Unavailable: whoever asks again later is served."""
+    try:
+        yield
+    except apsw.BusyError as exc:
+        log.warning("the database is busy: %s", exc)
+        hint = "Another program keeps the database to itself. Ask again."
+        raise Unavailable("the database is busy", hint=hint, retry_after=5) from exc
+    except apsw.FullError as exc:
+        log.error("the disk of the database is full")
+        hint = "Free some space on the disk of the data folder."
+        raise Unavailable("the server's disk is full", hint=hint, retry_after=60) from exc
+
+
 class Database:
-    """One SQLite file. `read` and `write` run a function of the connection in a thread and give what it gives."""
+    """One SQLite file. `read` and `write` run a function of the connection in a thread and give what it gives.
+
+    Both raise Unavailable while somebody else holds the file for too long, or its disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -64,23 +85,30 @@ class Database:
     async def read(self, ask: Callable[[apsw.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, ask)
 
+    def peek(self, ask: Callable[[apsw.Connection], T]) -> T:
+        """Read a row or two at once, in the caller's thread: less than the way to another thread costs."""
+        return ask(self._connection())
+
     async def write(self, change: Callable[[apsw.Connection], T]) -> T:
         """Run `change` in one transaction."""
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._change, change)
 
     def _ask(self, ask: Callable[[apsw.Connection], T]) -> T:
-        return ask(self._connection())
+        with _passing():
+            return ask(self._connection())
 
     def _change(self, change: Callable[[apsw.Connection], T]) -> T:
-        connection = self._connection()
-        connection.execute("begin immediate")
-        try:
-            given = change(connection)
-        except BaseException:  # whatever it was, the transaction must not stay open
-            connection.execute("rollback")
-            raise
-        connection.execute("commit")
-        return given
+        with _passing():
+            connection = self._connection()
+            connection.execute("begin immediate")
+            try:
+                given = change(connection)
+                connection.execute("commit")
+            except BaseException:  # whatever it was, the transaction must not stay open
+                if connection.in_transaction:  # some failures have ended it
+                    connection.execute("rollback")
+                raise
+            return given
 
     def _connection(self) -> apsw.Connection:
         connection: apsw.Connection | None = getattr(self._local, "connection", None)
@@ -114,7 +142,8 @@ class Database:
             raise DatabaseRefused(f"The database {self._path} cannot be used: {exc}") from exc
 
     def _optimize(self) -> None:
-        self._connection().execute("pragma optimize").fetchall()
+        with suppress(apsw.Error):  # it only makes the next start faster, and must not keep this one from ending
+            self._connection().execute("pragma optimize").fetchall()
 
 
 def migrate(connection: apsw.Connection) -> None:

@@ -81,8 +81,7 @@ class _Answer:
         if self._request.method == "HEAD" or not any(part.size for _, part in parts):
             await _send_head(self._send, self._request, status, headers)
             return
-        async with self._stream.reading() as reading, _Gone(self._request.receive) as gone:
-            self._gone = gone
+        async with self._stream.reading() as reading, _Gone(self._request.receive, reading.waits) as self._gone:
             # Nothing is promised before the first bytes are there: until then a failure has a status of its own.
             first = next(part for _, part in parts if part.size)
             await self._ready(reading, first.start, first.end)
@@ -149,17 +148,20 @@ class _Answer:
 class _Gone:
     """Notices when a client goes away while we wait for something to send."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, waits: bool) -> None:
         self._receive = receive
+        self._waits = waits
 
     async def __aenter__(self) -> "_Gone":
-        self._left = asyncio.create_task(self._listen())
+        if self._waits:
+            self._left = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._left.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._left
+        if self._waits:
+            self._left.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._left
 
     async def _listen(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -115,8 +115,11 @@ class TorzRepo(Protocol):
 
     async def get(self, account: str, id: str) -> HeldTorz | None: ...
 
-    async def find(self, id: str) -> HeldTorz | None:
-        """Whoever holds it: for signed links."""
+    def find(self, id: str) -> HeldTorz | None:
+        """Whoever holds it, without files: for signed links, and quick enough to be asked without waiting."""
+
+    async def files(self, hash: bytes) -> bytes | None:
+        """The encoded file list of a torrent, once it is known."""
 
     async def list(self, account: str, limit: int, offset: int) -> tuple[list[HeldTorz], int]:
         """A slice without files, newest first, and how many there are."""

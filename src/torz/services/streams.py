@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from torz.domain.byterange import ByteRange, pieces_of
 from torz.domain.directlink import DirectLink
@@ -18,10 +19,13 @@ from torz.domain.errors import LinkGone, TorzNotFound, Unavailable
 from torz.domain.torz import File, TorzStatus, from_unix
 from torz.ports.clock import Clock
 from torz.ports.node import Durable, Event, Lost, NodeLink, PieceMap, Read, Unread, Unwatch, Watch
-from torz.ports.repo import HeldTorz, Layout, Place, TorzRepo, decode_files
+from torz.ports.repo import HeldTorz, Place, TorzRepo, decode_files
 
+T = TypeVar("T")
 WINDOW = 1 << 20
 """Bytes that are sent at once of a growing file."""
+_KEPT = 4096
+"""Files whose facts are remembered."""
 _RETRY = 0.25
 """Seconds between questions to a node that cannot answer yet."""
 
@@ -89,27 +93,45 @@ class Streams:
         self._root = root
         self._patience = patience
         self._watched: dict[bytes, Pieces] = {}
+        # What never changes for a hash, so that a player's many ranges need not look it up each time.
+        self._files: dict[tuple[bytes, int], File] = {}
+        self._places: dict[tuple[bytes, int], tuple[int, Place]] = {}
         self._numbers = itertools.count(1)
         node.listen(self._hear)
 
     async def open(self, token: str) -> "Stream":
         """What a direct link leads to. Raises InvalidLink, LinkGone, and Unavailable before the file is known."""
         link = DirectLink.verify(token, self._key, int(self._clock.now().timestamp()))
-        held = await self._repo.find(link.torz_id)
-        if held is None or held.files is None:
+        held = self._repo.find(link.torz_id)
+        if held is None or not held.visible:
             raise LinkGone(hint="The torz of this link was removed. Add it again and ask for a new link.")
-        file = next((f for f in decode_files(held.files) if f.index == link.index), None)
-        if file is None or file.size is None:
-            raise LinkGone()
-        return Stream(self, held, file, file.size)
+        return Stream(self, held, await self._file(held.hash, link.index))
 
-    async def layout(self, hash: bytes, index: int) -> tuple[Layout, Place] | None:
-        layout = await self._repo.layout(hash)
-        place = next((p for p in layout.places if p.index == index), None) if layout else None
-        return (layout, place) if layout and place else None
+    async def _file(self, hash: bytes, index: int) -> File:
+        kept = self._files.get((hash, index))
+        if kept is None:
+            encoded = await self._repo.files(hash)
+            found = (file for file in decode_files(encoded or b"[]") if file.index == index)
+            kept = next(found, None)
+            if kept is None or kept.size is None:
+                raise LinkGone(hint="The torrent of this link has no such file.")
+            _keep(self._files, (hash, index), kept)
+        return kept
 
-    async def held(self, id: str) -> HeldTorz | None:
-        return await self._repo.find(id)
+    async def place(self, hash: bytes, index: int) -> tuple[int, Place] | None:
+        """Where a file lies, and the length of a piece; None until the engine has laid it out."""
+        kept = self._places.get((hash, index))
+        if kept is None:
+            layout = await self._repo.layout(hash)
+            place = next((p for p in layout.places if p.index == index), None) if layout else None
+            if not layout or not place:
+                return None
+            kept = (layout.piece_length, place)
+            _keep(self._places, (hash, index), kept)
+        return kept
+
+    def held(self, id: str) -> HeldTorz | None:
+        return self._repo.find(id)
 
     def folder(self, hash: bytes) -> Path:
         return self._root / hash.hex()
@@ -157,14 +179,20 @@ class Streams:
             watched.forget()
 
 
+def _keep(kept: dict[tuple[bytes, int], T], key: tuple[bytes, int], value: T) -> None:
+    if len(kept) >= _KEPT:
+        del kept[next(iter(kept))]
+    kept[key] = value
+
+
 class Stream:
     """One file behind a direct link."""
 
-    def __init__(self, streams: Streams, held: HeldTorz, file: File, size: int) -> None:
+    def __init__(self, streams: Streams, held: HeldTorz, file: File) -> None:
         self._streams = streams
         self._held = held
-        self._file = file
-        self.size = size
+        self._index = file.index or 0
+        self.size = file.size or 0
         self.name = file.name
         self.etag = f'"{held.hash.hex()}-{file.index}"'
         self.modified = from_unix(held.added_at)
@@ -172,29 +200,23 @@ class Stream:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator["Reading"]:
         """Have the file open for one request."""
+        piece_length, place = await self._place()
         if self._held.complete:
-            reading: Reading = Finished(await self._place(), self._folder)
+            reading: Reading = Finished(place, self._streams.folder(self._held.hash))
         else:
-            place = await self._place()
-            layout = await self._streams.layout(self._held.hash, place.index)
-            reading = Growing(self._streams, self._held, place, layout[0].piece_length if layout else 0)
+            reading = Growing(self._streams, self._held, place, piece_length)
         try:
             yield reading
         finally:
             await reading.close()
 
-    @property
-    def _folder(self) -> Path:
-        return self._streams.folder(self._held.hash)
-
-    async def _place(self) -> Place:
+    async def _place(self) -> tuple[int, Place]:
         """Where it lies; an unfinished torrent's files are laid out a moment after their metadata is known."""
-        assert self._file.index is not None
         deadline = self._streams.now() + self._streams.patience
         while True:
-            found = await self._streams.layout(self._held.hash, self._file.index)
+            found = await self._streams.place(self._held.hash, self._index)
             if found:
-                return found[1]
+                return found
             if self._streams.now() > deadline or self._held.complete:
                 raise Unavailable("the engine has not prepared this file yet", retry_after=5)
             await asyncio.sleep(_RETRY)
@@ -274,7 +296,7 @@ class Growing(Reading):
                 raise Unavailable("the next bytes have not arrived", retry_after=5)
             if not pieces.is_known:
                 self._told = None
-                if await self._finished_meanwhile():
+                if self._finished_meanwhile():
                     self._complete = True
                     return stop
                 try:
@@ -289,7 +311,7 @@ class Growing(Reading):
             try:
                 await pieces.change(min(left, 5))
             except TimeoutError:
-                if await self._finished_meanwhile():
+                if self._finished_meanwhile():
                     self._complete = True
                     return stop
 
@@ -310,8 +332,8 @@ class Growing(Reading):
             offset = self._place.offset
             await self._streams.read(self._number, self._held.hash, offset + start, offset + stop)
 
-    async def _finished_meanwhile(self) -> bool:
-        held = await self._streams.held(self._held.id)
+    def _finished_meanwhile(self) -> bool:
+        held = self._streams.held(self._held.id)
         if held is None:
             raise LinkGone(hint="The torz of this link was removed.")
         if held.status in (TorzStatus.FAILED, TorzStatus.INVALID):
