@@ -76,9 +76,7 @@ def _ask(address: tuple[str, int], queries: list[str], seconds: float) -> float:
         assert body.count(b'"cached"') >= 499
         done += 1
         if (
-            (done >= len(queries)
-            and time.perf_counter() - began >= seconds)
-            or time.perf_counter() - began >= 2 * seconds > 0
-        ):
+            done >= len(queries) and time.perf_counter() - began >= seconds
+        ) or time.perf_counter() - began >= 2 * seconds > 0:
             connection.close()
             return done / (time.perf_counter() - began)

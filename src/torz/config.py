@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from torz.domain.errors import TorzError
 
@@ -37,8 +38,10 @@ def size(text: str) -> int:
     """A number of bytes; the units KB, MB, GB (also K, KiB, ...) are powers of two."""
     number = text.strip().rstrip("abgikmABGIKM")
     unit = text.strip()[len(number) :].lower()
-    exponent = _UNITS[unit]
-    return int(float(number) * (1 << exponent))
+    bytes = float(number) * (1 << _UNITS[unit])
+    if not 0 <= bytes < 1 << 62:
+        raise ValueError("a number of bytes, 0 or more, is needed")
+    return int(bytes)
 
 
 def switch(text: str) -> bool:
@@ -75,6 +78,35 @@ def count(text: str) -> int:
 def words(text: str) -> tuple[str, ...]:
     """A comma-separated list."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """A comma-separated list of addresses and host names, at least one."""
+    if not words(text):
+        raise ValueError("without an address nobody could reach the server")
+    return words(text)
+
+
+def endpoints(text: str) -> str:
+    """A comma-separated list of address:port; an IPv6 address in brackets."""
+    for word in words(text):
+        address, _, number = word.rpartition(":")
+        if not address.strip("[]") or (":" in address and not address.startswith("[")):
+            raise ValueError("an address and a port are needed")
+        port(number)
+    if not words(text):
+        raise ValueError("at least one address is needed")
+    return ",".join(words(text))
+
+
+def web_address(text: str) -> str:
+    """An http or https address, without a query."""
+    address = text.strip()
+    parts = urlsplit(address)
+    wrong = parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment
+    if address and wrong:
+        raise ValueError("an address that starts with http:// or https:// is needed")
+    return address
 
 
 def networks_and_hosts(text: str) -> tuple[str, ...]:
@@ -152,7 +184,7 @@ SETTINGS: Final = (
     Setting(
         "host",
         "127.0.0.1",
-        words,
+        hosts,
         "The addresses that the HTTP API listens on. Only this machine can reach the default.",
         aliases=(("STREMTHRU_LISTEN_ADDR", _listen_host),),
     ),
@@ -191,7 +223,7 @@ SETTINGS: Final = (
     Setting(
         "base_url",
         "",
-        text,
+        web_address,
         "How clients reach this server from outside, such as `https://torz.example.org`. Direct links begin with it. "
         "Without it they begin with what the request was sent to.",
         aliases=(("STREMTHRU_BASE_URL", _as_is),),
@@ -226,7 +258,7 @@ SETTINGS: Final = (
     Setting(
         "engine_listen",
         "0.0.0.0:6881,[::]:6881",
-        text,
+        endpoints,
         "Where peers reach the engine.",
     ),
     Setting(

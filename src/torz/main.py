@@ -44,8 +44,10 @@ from torz.stores.embedded import EmbeddedStore
 
 log = logging.getLogger("torz")
 
-GRACE = 10.0
-"""Seconds that requests and the engine get to finish at a stop."""
+REQUESTS_GRACE = 3.0
+"""Seconds that requests get to finish at a stop: all but long streams do, and containers are killed after ten."""
+ENGINE_GRACE = 10.0
+"""Seconds that the engine gets to write down what it knows."""
 _LONGEST_SOCKET = 100
 """Characters of a unix socket's path that every system takes."""
 
@@ -106,7 +108,7 @@ async def running(config: Config) -> AsyncIterator[Server]:
         node = SocketNodeLink(socket, clock)
         supervisor = Supervisor("the engine", _node_command(data, socket), _node_environ(config), clock)
         supervisor.start()
-        stack.push_async_callback(supervisor.stop, GRACE)
+        stack.push_async_callback(supervisor.stop, ENGINE_GRACE)
         await node.start()
         stack.push_async_callback(node.aclose)
 
@@ -133,7 +135,7 @@ async def running(config: Config) -> AsyncIterator[Server]:
 
         server = Server(App(table, auth, stores, adding.max_size), list(config.host), config.port)
         await server.start()
-        stack.push_async_callback(server.stop, GRACE)
+        stack.push_async_callback(server.stop, REQUESTS_GRACE)
         address = _address(config, server.port)
         local = LocalCredentials.make(users.names[0] if users.names else FIRST_USER, address)
         users.add_local(local.user, local.password)

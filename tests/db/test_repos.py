@@ -150,7 +150,9 @@ async def test_forgetting_gives_way_to_being_wanted_again(held: SqliteTorzRepo, 
     assert back.wanted
 
 
-async def test_a_row_that_comes_back_is_newer_than_the_one_that_went(held: SqliteTorzRepo, node: SqliteNodeRepo) -> None:
+async def test_a_row_that_comes_back_is_newer_than_the_one_that_went(
+    held: SqliteTorzRepo, node: SqliteNodeRepo
+) -> None:
     await held.remove("ann", await held.add("ann", GREETING, 1))
     [gone] = await node.desired(0)
     assert await node.forget(HASH, gone.revision)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +27,11 @@ from uvicorn.server import ServerState
 log = logging.getLogger("torz.http")
 
 ALONE = 4
-"""Up to so many streams at once, slices are large."""
-SLICE_ALONE, SLICE_SHARED, SLICE_LEAST = 1 << 20, 256 << 10, 64 << 10
-"""Bytes that are sent at once."""
+"""Up to so many streams at once, turns are long."""
+SLICE, SLICE_LEAST = 256 << 10, 64 << 10
+"""Bytes that are sent at once. With 1 MiB, also a single stream is slower by a quarter."""
+SLICE_COLD = 1 << 20
+"""The same in a thread, where nobody else waits and the way there is what costs."""
 TURN_ALONE = 4 << 20
 """Bytes that a stream among few sends before others get their turn; among many it is one slice."""
 ROUND = 16 << 20
@@ -78,8 +80,8 @@ class Sending:
     def slice_and_turn(self) -> tuple[int, int]:
         """Bytes to send at once, and bytes after which it is somebody else's turn."""
         if self.streams <= ALONE:
-            return SLICE_ALONE, TURN_ALONE
-        size = min(SLICE_SHARED, max(SLICE_LEAST, ROUND // self.streams))
+            return SLICE, TURN_ALONE
+        size = min(SLICE, max(SLICE_LEAST, ROUND // self.streams))
         return size, size
 
 
@@ -109,7 +111,7 @@ class Outlet:
                 await asyncio.sleep(0)
                 continue
             try:
-                sent = await self._send_slice(file, at, min(size, end - at))
+                sent = await self._send_slice(file, at, end, size)
             except BlockingIOError:
                 await self._writable()
                 continue
@@ -130,13 +132,16 @@ class Outlet:
     async def _flush(self) -> None:
         """What the transport still holds has to be out before the kernel writes past it."""
         if self._transport.get_write_buffer_size():
+            self._since_turn = 0
             await asyncio.sleep(0)  # uvloop writes at the end of a turn
         while self._transport.get_write_buffer_size() and not self.closed:
             await self._writable()
 
-    async def _send_slice(self, file: int, at: int, count: int) -> int:
+    async def _send_slice(self, file: int, at: int, end: int, size: int) -> int:
+        count = min(size, end - at)
         if self._sending.is_warm(file, at, count):
             return os.sendfile(self._fd, file, at, count)
+        count = min(SLICE_COLD, end - at)
         self._since_turn = 0
         self._in_thread = True
         try:
@@ -226,19 +231,20 @@ class Cycle(RequestResponseCycle):
             if self.is_open:
                 self.transport.abort()
 
-    async def send(self, message: Any) -> None:
+    def send(self, message: Any) -> Coroutine[Any, Any, None]:
         if message["type"] == "http.response.zerocopysend":
-            await self._send_file(message["file"], message["offset"], message["count"])
-            if message.get("more_body", False):
-                return
-            message = {"type": "http.response.body", "body": b"", "more_body": False}
-        await super().send(message)
+            return self._send_part(message)
+        return super().send(message)
 
-    async def _send_file(self, file: Any, offset: int, count: int) -> None:
+    async def _send_part(self, message: Any) -> None:
         if not self.response_started:
             raise RuntimeError("Expected ASGI message 'http.response.start'")
-        if self.scope["method"] == "HEAD" or self.disconnected:
-            return
+        if self.scope["method"] != "HEAD" and not self.disconnected:
+            await self._send_file(message["file"], message["offset"], message["count"])
+        if not message.get("more_body", False):
+            await super().send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_file(self, file: Any, offset: int, count: int) -> None:
         if count > self.expected_content_length:  # which is 0 with chunks, and after the end
             raise RuntimeError("A file can only be sent within a Content-Length")
         self.expected_content_length -= count
@@ -247,8 +253,7 @@ class Cycle(RequestResponseCycle):
         except (ConnectionError, TimeoutError):
             self.transport.abort()
             self.disconnect()
-        except (EOFError, OSError) as exc:
-            log.warning("%s was cut off: %s", self.scope["path"], exc)
+        except (EOFError, OSError):  # nothing is padded
             self.transport.abort()
             self.disconnect()
             raise
@@ -316,9 +321,13 @@ class Protocol(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError:
             self._refuse(400, "This is not HTTP/1.1.")
+        else:
+            self._count_head(len(data))
+
+    def _count_head(self, read: int) -> None:
         if self._is_deaf:
             return
-        self._unused += len(data)
+        self._unused += read
         if self._unused > self._limits.head + _READ:
             self._refuse_head()
         elif self._in_head:
@@ -340,30 +349,30 @@ class Protocol(HttpToolsProtocol):
                 data = memoryview(data)[offer.args[0] :]
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._unset_keepalive_if_required()
         self._in_head = True
         self._unused = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # trailers are not kept
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._is_deaf:
             return
-        if self._unused and self._head_size() > self._limits.head:
+        if self._unused + _READ > self._limits.head and self._head_size() > self._limits.head:
             self._refuse_head()
             return
         self._in_head = False
         self._unused = 0
         self._unset_keepalive_if_required()
         self._stop_expecting()
-        self._describe()
         if self.parser.should_upgrade():
             self._owed = self._declared_length()
+        version = self.parser.get_http_version()
+        self.scope = self._scope(version)
+        self.headers = []  # for trailers, which nobody reads
         before = self.cycle
-        cycle = Cycle(self, keep_alive=self.scope["http_version"] != "1.0" and self.parser.should_keep_alive())
+        cycle = Cycle(self, keep_alive=version != "1.0" and self.parser.should_keep_alive())
         self.cycle = cycle
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
@@ -378,19 +387,29 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unused = 0
-        if not self._is_deaf and not self._owed:
-            super().on_message_complete()
+        if not (self._is_deaf or self._owed or self.cycle.response_complete):
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
-    def _describe(self) -> None:
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = self.parser.get_http_version()
-        scope["extensions"] = {"http.response.zerocopysend": {}} if self.scheme == "http" else {}
+    def _scope(self, version: str) -> Any:
         target = self.url if self.url.startswith(b"/") else _origin_form(self.url)
         path, _, query = target.partition(b"?")  # httptools' own parser ends at 64 KiB
-        scope["path"] = (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
-        scope["raw_path"] = path
-        scope["query_string"] = query.partition(b"#")[0]
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace"),
+            "raw_path": path,
+            "query_string": query.partition(b"#")[0],
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+            "state": {},
+            "extensions": {"http.response.zerocopysend": {}} if self.scheme == "http" else {},
+        }
 
     def _declared_length(self) -> int:
         """Of a request that offers to upgrade, as Java's HTTP client does by default: httptools forgets its body."""
@@ -473,12 +492,13 @@ class Protocol(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """Hang up once the client is silent: a socket that is closed with bytes unread takes our last words back."""
-        if self.transport.can_write_eof():
+        try:
             self.transport.write_eof()
+        except (NotImplementedError, OSError):  # TLS knows no such thing, and a client may be gone already
+            self.transport.close()
+        else:
             self.flow.resume_reading()
             self._patience = self.loop.call_later(_LINGER, self.transport.close)
-        else:
-            self.transport.close()
 
 
 def _origin_form(target: bytes) -> bytes:

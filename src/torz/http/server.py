@@ -55,19 +55,23 @@ class Server:
         self._tick: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Bind every address, then listen. Raises OSError, with a sentence, when one of them cannot be had."""
+        """Bind every address, then answer. Raises OSError, with a sentence, when one of them cannot be had."""
         self._config.load()
+        self._tell_date()
         loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as bound:
-            listeners = []
-            for host in self._hosts:
-                listeners.append(bound.enter_context(contextlib.closing(_bind(host, self.port))))
-                self.port = listeners[0].getsockname()[1]
-            self._tell_date()
-            for listener in listeners:
-                made = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
-                self._servers.append(made)
-            bound.pop_all()
+        try:
+            with contextlib.ExitStack() as taken:
+                listeners = []
+                for host in self._hosts:
+                    listeners.append(taken.enter_context(contextlib.closing(_listen(host, self.port))))
+                    self.port = listeners[0].getsockname()[1]
+                for listener in listeners:
+                    made = await loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+                    self._servers.append(made)
+                taken.pop_all()
+        except BaseException:
+            await self.stop(0)
+            raise
 
     async def stop(self, grace: float) -> None:
         """Take no more connections, let requests finish for so many seconds, then hang up on the rest."""
@@ -108,7 +112,7 @@ class Server:
         self._tick = asyncio.get_running_loop().call_later(1, self._tell_date)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -121,6 +125,7 @@ def _bind(host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(address)
+        listener.listen(BACKLOG)  # only this tells for sure that nobody else has the port
         listener.setblocking(False)
     except OSError as exc:
         listener.close()

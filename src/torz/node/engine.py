@@ -163,13 +163,15 @@ def from_magnet(magnet: Magnet) -> lt.add_torrent_params:
 
 
 def prepare(params: lt.add_torrent_params, folder: Path, magnet: Magnet, *, pex: bool) -> lt.add_torrent_params:
-    """Where it goes, whom it asks, and that we alone start and stop it."""
+    """Where it goes, whom it asks, and that we alone start and stop it.
+
+    What it renames stays: files of one name, told apart by the engine when it read the .torrent.
+    """
     params.save_path = str(folder)
     params.trackers = list(magnet.trackers)
     params.tracker_tiers = [0] * len(magnet.trackers)
     params.url_seeds = list(magnet.web_seeds)
     params.http_seeds = []
-    params.renamed_files = {}
     params.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     params.flags |= lt.torrent_flags.update_subscribe | lt.torrent_flags.duplicate_is_error
     if params.ti is not None:
@@ -177,6 +179,11 @@ def prepare(params: lt.add_torrent_params, folder: Path, magnet: Magnet, *, pex:
     if not pex:
         params.flags |= lt.torrent_flags.disable_pex
     return params
+
+
+def renamed_files(handle: lt.torrent_handle, ti: lt.torrent_info) -> dict[int, str]:
+    """The names that the engine gave to files of one name. Waits for the engine; raises RuntimeError."""
+    return dict(handle.get_renamed_files().export_filenames(ti.layout()))
 
 
 def file_priorities(ti: lt.torrent_info) -> list[int]:

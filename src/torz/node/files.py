@@ -109,6 +109,18 @@ class DataFolder:
                 return place.path
         return ""
 
+    def has_holes(self, hash: bytes, layout: Layout) -> bool:
+        """Whether a part of a file was never written: what is left when one is deleted and begun anew.
+
+        A file system may also turn zeros into holes, so this is a reason to look and no more. Raises OSError.
+        """
+        for place in layout.places:
+            if place.size:
+                with _opened(self.folder(hash) / place.path) as fd:
+                    if os.lseek(fd, 0, os.SEEK_HOLE) < place.size:
+                        return True
+        return False
+
     def sync(self, hash: bytes, layout: Layout) -> None:
         """Have the files, and that they are there, survive a power cut. Raises OSError."""
         top = self.folder(hash)

@@ -19,6 +19,8 @@ class Held:
         self.revision = row.revision
         self.used_at = row.used_at
         self.magnet = magnet
+        self.named: Magnet | None = None
+        """What the row has said since it was loaded."""
         self.handle: Any = None
         self.added = asyncio.Event()
         """Set when the engine has answered that it has it, or that it will not."""
@@ -52,7 +54,7 @@ class Held:
         self.retry_at = 0.0
         """When it may try to write again."""
         self.rechecks = 0
-        """How often its files were not what the engine believed."""
+        """How often its files were not what the engine believed, and were all read again."""
         self.saves: list[asyncio.Future[None]] = []
         """Those that wait for the engine to give resume data."""
         self.unsaved: tuple[bytes, asyncio.Future[None] | None] | None = None

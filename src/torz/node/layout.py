@@ -1,6 +1,7 @@
 """Where the engine really puts the files of a torrent."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 
 import libtorrent as lt
 
@@ -9,11 +10,12 @@ from torz.domain.metainfo import Torrent
 from torz.ports.repo import Layout, Place
 
 
-def lay_out(torrent: Torrent, ti: lt.torrent_info) -> Layout:
+def lay_out(torrent: Torrent, ti: lt.torrent_info, renamed: Mapping[int, str]) -> Layout:
     """The visible files, by our numbers and with the engine's paths.
 
-    The engine sanitises names and may move padding about, so files are matched by where they begin and how long they
-    are, and empty ones by their order. Raises InvalidTorrent when that leaves one without a place.
+    `renamed` holds the other names of files that would have stood in each other's place, by the engine's numbers. The
+    engine sanitises names and may move padding about, so files are matched by where they begin and how long they are,
+    and empty ones by their order. Raises InvalidTorrent when that leaves one without a place.
     """
     storage = ti.layout()
     by_span: dict[tuple[int, int], list[str]] = defaultdict(list)
@@ -21,7 +23,7 @@ def lay_out(torrent: Torrent, ti: lt.torrent_info) -> Layout:
     for index in range(storage.num_files()):
         if storage.file_flags(index) & (lt.file_storage.flag_pad_file | lt.file_storage.flag_symlink):
             continue
-        size, path = storage.file_size(index), storage.file_path(index)
+        size, path = storage.file_size(index), renamed.get(index) or storage.file_path(index)
         if size:
             by_span[storage.file_offset(index), size].append(path)
         else:

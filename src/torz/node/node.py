@@ -5,7 +5,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from heapq import nlargest
 from typing import Any, TypeVar
@@ -219,8 +219,9 @@ class Node:
                 await self._load(row)
         else:
             held.revision = row.revision
+            held.named = Magnet.parse(row.magnet)
             if held.is_loaded:
-                self._merge(held, Magnet.parse(row.magnet))
+                self._merge(held, held.named)
 
     def _merge(self, held: Held, magnet: Magnet) -> None:
         """Ask those too whom somebody else named. A private torrent has its own, and no others' are its business."""
@@ -282,6 +283,10 @@ class Node:
         layout = held.layout
         return bool(layout and await self._in_thread(lambda: self._data.missing(held.hash, layout)))
 
+    async def _has_holes(self, held: Held) -> bool:
+        layout = held.layout
+        return bool(layout and await self._in_thread(lambda: self._data.has_holes(held.hash, layout)))
+
     async def _params(self, held: Held, metainfo: bytes | None, *, trusted: bool) -> lt.add_torrent_params:
         """`trusted` is what was noted at the last stop. Raises InvalidTorrent, or RuntimeError as the engine does."""
         folder = self._data.folder(held.hash)
@@ -298,7 +303,7 @@ class Node:
         torrent = torrent or Torrent.parse(metainfo)
         params = lt.load_torrent_buffer(metainfo)
         assert params.ti
-        self._know(held, torrent, params.ti)
+        self._know(held, torrent, params.ti, params.renamed_files)
         held.is_met = held.is_wanted = True
         if held.complete:
             params.flags |= lt.torrent_flags.seed_mode  # pieces are hashed before they first leave
@@ -319,9 +324,9 @@ class Node:
                     return True
         return False
 
-    def _know(self, held: Held, torrent: Torrent, ti: lt.torrent_info) -> None:
+    def _know(self, held: Held, torrent: Torrent, ti: lt.torrent_info, renamed: Mapping[int, str]) -> None:
         """Raises InvalidTorrent when the engine would lay its files out differently than we read them."""
-        held.layout = lay_out(torrent, ti)
+        held.layout = lay_out(torrent, ti, renamed)
         held.torrent = torrent
         held.count = ti.num_pieces()
         if torrent.private:
@@ -390,6 +395,8 @@ class Node:
             held.message = _NO_PEER_SENT
             self._publisher.tell(held)
         self._connect(held, held.magnet)
+        if held.named:  # somebody wanted it too while it was on its way
+            self._merge(held, held.named)
 
     def _check_next(self) -> None:
         """One after the other: all at once they would keep the disk from doing any well."""
@@ -418,10 +425,12 @@ class Node:
         """Look at metadata from strangers before a byte of it is wanted."""
         try:
             torrent = await self._in_thread(lambda: Torrent.from_info(info, held.magnet.trackers))
-            self._know(held, torrent, ti)
+            self._know(held, torrent, ti, await self._in_thread(lambda: engine.renamed_files(held.handle, ti)))
         except InvalidTorrent as exc:
             held.torrent = None
             await self._settle(held, TorzStatus.INVALID, exc.hint or exc.message)
+            return
+        except RuntimeError:  # removed meanwhile
             return
         layout = held.layout
         assert layout
@@ -487,6 +496,8 @@ class Node:
 
     async def _finish_once(self, held: Held) -> None:
         """From the last piece to a torrent that may be served from its files."""
+        if held.stalled:  # it is looked at again when it may go on
+            return
         if not await self._has_all(held):
             self._readers.nothing_wanted(held)  # only what readers asked for is here
             return
@@ -496,7 +507,7 @@ class Node:
             if held.status is TorzStatus.UPLOADING:
                 self._say(held, TorzStatus.DOWNLOADING)
             return
-        if await self._is_missing(held):
+        if await self._is_missing(held) or (not held.rechecks and await self._has_holes(held)):
             self._distrust(held)
             return
         for index, value in (await self._in_thread(lambda: self._video_hashes(held))).items():
@@ -608,6 +619,7 @@ class Node:
             held.retry_at = time.monotonic() + min(_LONGEST_RETRY, _DISK_LOOK * 2 ** min(held.failures - 1, 10))
             what = "The disk is full" if number in _NO_SPACE else "The data folder cannot be written"
             self._readers.lose(held)  # pieces whose hash was right may not be there after all
+            self._readers.cannot_flush(held)
             self._stall(held, f"{what}; the download goes on by itself when that is mended.")
         elif number in _GONE:
             self._distrust(held)
@@ -640,6 +652,7 @@ class Node:
         for status in alert.status:
             if held := self._by_handle.get(status.handle):
                 self._publisher.update(held, status)
+        self._publisher.publish()
 
     def _on_stats(self, alert: Any) -> None:
         self._publisher.stats(alert.values)
@@ -707,7 +720,6 @@ class Node:
                     self._engine.ask_stats()
                     self._publisher.problem = self._problem()
                     self._publisher.vitals(self._port, self._disk_free, len(self._by_handle) + len(self._resting))
-                self._publisher.publish()
                 self._save_running()
 
     def _problem(self) -> str:

@@ -259,6 +259,12 @@ class Readers:
             if not future.done():
                 future.set_result(None)
 
+    def cannot_flush(self, held: Held) -> None:
+        """The disk refuses: nobody need wait for what will not come."""
+        for future in held.flushed:
+            if not future.done():
+                future.set_exception(TimeoutError())
+
     def _verify(self, held: Held) -> None:
         if held.to_verify and held.verifying is None and held.learning is None and not held.complete:
             held.verifying = asyncio.create_task(self._verify_all(held))

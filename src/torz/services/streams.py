@@ -9,7 +9,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +28,8 @@ _KEPT = 4096
 """Files whose facts are remembered."""
 _RETRY = 0.25
 """Seconds between questions to a node that cannot answer yet."""
+_COURTESY = 1.0
+"""Seconds that a node has to say that it heard us. What it is told is sent at once, so one that hangs holds nobody up."""
 
 
 class Pieces:
@@ -157,10 +159,10 @@ class Streams:
         await self._tell(Read(number, hash, start, stop))
 
     async def _tell(self, command: Read | Unread | Unwatch) -> None:
-        try:
-            await self._node.call(command)
-        except Unavailable:
-            return  # it forgets its readers with the connection, and is told again by those that still wait
+        # It forgets its readers with the connection, and is told again by those that still wait.
+        with suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_COURTESY):
+                await self._node.call(command)
 
     @property
     def patience(self) -> float:
@@ -300,8 +302,9 @@ class Growing(Reading):
                     self._complete = True
                     return stop
                 try:
-                    await pieces.ask()
-                except Unavailable:
+                    async with asyncio.timeout(left):
+                        await pieces.ask()
+                except (Unavailable, TimeoutError):
                     await asyncio.sleep(min(_RETRY, left))
                     continue
             until = self._reach(pieces, start, stop)
