@@ -29,7 +29,7 @@ _KEPT = 4096
 _RETRY = 0.25
 """Seconds between questions to a node that cannot answer yet."""
 _COURTESY = 1.0
-"""Seconds that a node has to say that it heard us. What it is told is sent at once, so one that hangs holds nobody up."""
+"""Seconds that a node has to say that it heard us. It is told at once, so one that hangs holds nobody up."""
 
 
 class Pieces:
