@@ -1,41 +1,58 @@
-"""What it costs to be there: memory, start, and ten thousand finished torrents."""
+"""What it costs to be there: memory, starts, and ten thousand finished torrents."""
 
 import asyncio
 import os
+import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.rig import Figure, Server, folder, server
-from bench.small import hold
+from rig import Figure, Server, folder, say, server, wait
+from small import hold
 
-_WATCHED = 20.0
 _MANY = 10_000
+_STARTS = 5
+_SETTLED = 3.0
+"""Seconds after which a start has had its effects."""
+_WATCHED = 20.0
 
 
-def run() -> list[Figure]:
-    with folder() as data, server(data) as torz:
-        time.sleep(3)
-        memory = sum(_memory(pid) for pid in torz.pids()) / 1e6
-        start = torz.started
+def run() -> Iterator[Figure]:
+    with folder() as data:
+        with server(data / "first") as torz:
+            first = torz.started
+            time.sleep(_SETTLED)
+            memory = sum(_memory(pid) for pid in torz.pids()) / 1e6
+        start = statistics.median(_start(data / "first") for _ in range(_STARTS))
+    yield Figure("memory of an idle server, both processes (PSS)", f"{memory:.0f} MB", "under 120 MB", memory < 120)
+    said = f"{start:.2f} s ({first:.2f} s on the very first start)"
+    yield Figure("start to first answer", said, "under 1.5 s", max(start, first) < 1.5)
     with folder() as data:
         asyncio.run(hold(data, _MANY))
         with server(data) as torz:
-            began = time.perf_counter()
-            while torz.ask("GET", "/v0/health/__debug__")["engine"]["torrents"] < _MANY:
-                time.sleep(0.05)
-            many = torz.started + time.perf_counter() - began
-            time.sleep(3)
-            idle = _busy(torz)
-    return [
-        Figure("memory of an idle server, both processes", f"{memory:.0f} MB", "under 120 MB", memory < 120),
-        Figure("start to first answer", f"{start:.2f} s", "under 1.5 s", start < 1.5),
-        Figure("start with 10,000 finished torrents, all known to the engine", f"{many:.2f} s", "under 3 s", many < 3),
-        Figure("processor when idle with 10,000", f"{100 * idle:.2f} %", "under 2 %", idle < 0.02),
-    ]
+            known = torz.started + _seconds_until_known(torz)
+            said = f"{torz.started:.2f} s, {known:.2f} s until the engine knows all"
+            yield Figure("start with 10,000 finished torrents", said, "under 3 s", known < 3)
+            time.sleep(_SETTLED)
+            busy = 100 * _busy(torz)
+            much = sum(_memory(pid) for pid in torz.pids()) / 1e6
+    yield Figure("processor when idle with 10,000, over 20 s", f"{busy:.2f} %", "under 2 %", busy < 2)
+    yield Figure("memory with 10,000", f"{much:.0f} MB")
+
+
+def _start(data: Path) -> float:
+    with server(data) as torz:
+        return torz.started
+
+
+def _seconds_until_known(torz: Server) -> float:
+    began = time.perf_counter()
+    wait(lambda: torz.ask("GET", "/v0/health/__debug__")["engine"]["torrents"] >= _MANY, "the engine's start")
+    return time.perf_counter() - began
 
 
 def _memory(pid: int) -> int:
-    """Bytes, shared pages divided by those who share them."""
+    """Bytes; of pages that several processes share, this one's share."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
@@ -52,3 +69,7 @@ def _busy(torz: Server) -> float:
     before = ticks()
     time.sleep(_WATCHED)
     return (ticks() - before) / os.sysconf("SC_CLK_TCK") / _WATCHED
+
+
+if __name__ == "__main__":
+    say(run)

@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from live import Live
-from swarm import LOCAL
 from torz.domain.bencode import encode
 
 SETTINGS = [
@@ -90,7 +90,6 @@ REFUSED = {
     "nothing": b"",
     "a list": b"le",
     "cut off": encode({b"info": info()})[:-3],
-    "something behind": encode({b"info": info()}) + b"x",
     "nested deeply": b"l" * 500_000,
     "a string that claims gigabytes": b"d4:info9999999999:x",
     "a number without end": b"d4:infoi" + b"9" * 100_000 + b"ee",
@@ -109,6 +108,7 @@ REFUSED = {
     "a path of no text": encode({b"info": files([])}),
 }
 HARMLESS = {
+    "something behind": encode({b"info": files([b"a"])}) + b"x",
     "up and away": encode({b"info": files([b"..", b"..", b"etc", b"passwd"])}),
     "up by its name": encode({b"info": {**files([b"a"]), b"name": b"../../up"}}),
     "absolute": encode({b"info": {**files([b"/etc/passwd"]), b"name": b"/etc"}}),
@@ -119,20 +119,22 @@ HARMLESS = {
     "names of devices": encode({b"info": files([b"CON"], [b"a:b"], [b"-rf"], [b"$(id)"], [b".hidden"])}),
     "long names": encode({b"info": {**files([b"p" * 300]), b"name": b"n" * 300}}),
     "the same name": encode({b"info": files([b"a"], [b"a"], [b"A"])}),
-    "a link out": encode({b"info": files([b"l"], attr=b"l", **{"symlink_path": [b"..", b"..", b"..", b"etc", b"passwd"]})}),
+    "a link out": encode({b"info": files([b"l"], attr=b"l", symlink_path=[b"..", b"..", b"..", b"etc", b"passwd"])}),
     "a program": encode({b"info": files([b"run.sh"], attr=b"x")}),
 }
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Live:  # type: ignore[misc]
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     with Live(tmp_path_factory.mktemp("hostile") / "data") as live:
         yield live
 
 
 def put(server: Live, torrent: bytes) -> tuple[int, bytes]:
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n%b\r\n--b--\r\n' % torrent
-    with server.ask("POST", "/v0/store/torz", body, headers={"Content-Type": "multipart/form-data; boundary=b"}) as answer:
+    with server.ask(
+        "POST", "/v0/store/torz", body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+    ) as answer:
         return answer.status, answer.read()
 
 
@@ -151,7 +153,7 @@ def test_what_means_harm_does_none(server: Live) -> None:
     for what, torrent in HARMLESS.items():
         status, body = put(server, torrent)
         assert status in (201, 400), what
-        for bad in (b"\x1b", b"\\u001b", b"\\u0000", "\u202e".encode(), b"/../", b'"..', b'/.."', b'"/etc'):
+        for bad in (b"\x1b", b"\\u001b", b"\\u0000", "\u202e".encode(), b"../", b'/.."', b'".."', b"\\\\"):
             assert bad not in body, (what, body)
     listed = server.data_of("GET", "/v0/store/torz?limit=500")["items"]
     for item in listed:
@@ -162,4 +164,3 @@ def test_what_means_harm_does_none(server: Live) -> None:
     assert sorted(os.listdir(outside)) == before
     assert server.node == engine, "the engine did not survive it"
     assert server.data_of("GET", "/v0/health") == {"status": "ok"}
-    assert LOCAL in server.url

@@ -1,8 +1,9 @@
 """The engine is away, or goes at any moment: every route answers as documented, and nothing is lost."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,6 +125,24 @@ async def test_a_finished_file_is_read_without_any_engine(api: Inside) -> None:
     assert item["status"] == "cached"
 
 
+@asynccontextmanager
+async def streaming(folder: Path, node: FakeNode) -> AsyncIterator[tuple[Inside, str]]:
+    """A direct link to a growing file whose every piece is there, over this node."""
+    database = Database(folder / "torz.db")
+    await database.open()
+    try:
+        api = Inside(database, folder / "torrents", "", 0.3)
+        url = (await held(api))["{bare}"]
+        node.maps = api.node.maps
+        streams = Streams(SqliteTorzRepo(database), node, SystemClock(), bytes(32), api.root, 0.3)
+        route = Route("GET", "/v0/link/{token}", LinkHandlers(streams).fetch, "", streams=True)
+        route.entry = Entry.OPEN
+        api.app = App((route,), api.app.auth, api.app.stores, 1)
+        yield api, url
+    finally:
+        await database.aclose()
+
+
 class Breaking(FakeNode):
     """A node that goes at one call and is back for the next, or stays away."""
 
@@ -148,19 +167,25 @@ class Breaking(FakeNode):
         return await super().call(command)
 
 
+class Hanging(FakeNode):
+    """A node that takes commands and never says a word."""
+
+    async def call(self, command: Command) -> PieceMap | None:
+        await super().call(command)
+        return await asyncio.Future()
+
+
+async def test_an_engine_that_hangs_costs_a_reader_its_patience_and_no_more(tmp_path: Path) -> None:
+    async with streaming(tmp_path, node := Hanging()) as (api, url):
+        async with asyncio.timeout(4):  # 0.3 of patience, and a second of courtesy for each of two farewells
+            answer = await api.ask("GET", url, user=None)
+        assert answer.status == 503
+        assert isinstance(node.commands[-1], Unwatch)
+
+
 @pytest.mark.parametrize("for_good", [False, True], ids=["for a moment", "for good"])
 async def test_an_engine_that_goes_at_any_call_of_a_stream_costs_no_byte(tmp_path: Path, for_good: bool) -> None:
-    database = Database(tmp_path / "torz.db")
-    await database.open()
-    try:
-        api = Inside(database, tmp_path / "torrents", "", 0.3)
-        url = (await held(api))["{bare}"]
-        node = Breaking()
-        node.maps = api.node.maps
-        streams = Streams(SqliteTorzRepo(database), node, SystemClock(), bytes(32), api.root, 0.3)
-        route = Route("GET", "/v0/link/{token}", LinkHandlers(streams).fetch, "", streams=True)
-        route.entry = Entry.OPEN
-        api.app = App((route,), api.app.auth, api.app.stores, 1)
+    async with streaming(tmp_path, node := Breaking()) as (api, url):
         for call in itertools.count():
             node.break_at(call, for_good=for_good)
             with suppress(Refused):
@@ -171,5 +196,3 @@ async def test_an_engine_that_goes_at_any_call_of_a_stream_costs_no_byte(tmp_pat
             await read(api, url)
             assert isinstance(node.commands[-1], Unwatch), "a reader that left is still followed"
         assert call >= 4, "a stream makes at least Watch, Read, Unread and Unwatch"
-    finally:
-        await database.aclose()

@@ -139,7 +139,8 @@ class Database:
             self._path.touch(mode=0o600)
             migrate(self._connection())
         except (OSError, apsw.Error) as exc:
-            raise DatabaseRefused(f"The database {self._path} cannot be used: {exc}") from exc
+            hint = "Restore a backup, or set TORZ_DATA_DIR."
+            raise DatabaseRefused(f"The database {self._path} cannot be used: {exc}. {hint}") from exc
 
     def _optimize(self) -> None:
         with suppress(apsw.Error):  # it only makes the next start faster, and must not keep this one from ending

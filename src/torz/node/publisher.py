@@ -42,8 +42,9 @@ class Publisher:
             progress = Progress(held.hash, held.status, held.message, peers=status.num_peers, seeds=status.num_seeds)
         else:
             total = held.torrent.size
-            done = min(status.total_done, total)
-            self._missing[held.hash] = max(0, total - done)
+            # What the engine calls done holds blocks too whose piece has not been verified.
+            self._missing[held.hash] = max(0, total - status.total_done)
+            done = _verified(held, status.num_pieces, total)
             message = held.message
             if not message and not status.num_peers and held.status is TorzStatus.DOWNLOADING:
                 message = "Waiting for peers: none has been found yet."
@@ -111,6 +112,13 @@ class Publisher:
     def _note(self, held: Held, progress: Progress) -> None:
         if self._said.get(held.hash) != progress:
             held.said = self._news[held.hash] = progress
+
+
+def _verified(held: Held, pieces: int, total: int) -> int:
+    """Bytes, as far as the number of pieces tells; the last one may be short, and some may be padding."""
+    if pieces >= held.count:
+        return total
+    return min(pieces * held.layout.piece_length, total) if held.layout else 0
 
 
 def _peers(count: int) -> str:

@@ -1,1 +1,0 @@
-"""Measurements: one file a hot path, each `python -m bench NAME`; all of them write docs/reference/benchmarks.md."""
