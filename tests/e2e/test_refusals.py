@@ -126,7 +126,7 @@ HARMLESS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with Live(tmp_path_factory.mktemp("hostile") / "data") as live:
+    with Live(tmp_path_factory.mktemp("hostile") / "data", TORZ_STREAM_PATIENCE="0.2") as live:
         yield live
 
 
